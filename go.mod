@@ -1,0 +1,3 @@
+module github.com/apogeemq/apogee
+
+go 1.26

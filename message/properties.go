@@ -1,0 +1,128 @@
+package message
+
+import (
+	"bytes"
+	"iter"
+)
+
+// Properties are `key 0x01 value 0x02 ...`; nothing is escaped and the last separator may be missing
+// (MessageDecoder.messageProperties2String).
+const (
+	nameValueSeparator = 1
+	propertySeparator  = 2
+)
+
+// Names of properties that a broker reads or writes (MessageConst).
+const (
+	PropKeys              = "KEYS"
+	PropTags              = "TAGS"
+	PropWait              = "WAIT"
+	PropDelay             = "DELAY"
+	PropRetryTopic        = "RETRY_TOPIC"
+	PropRealTopic         = "REAL_TOPIC"
+	PropRealQueueID       = "REAL_QID"
+	PropTransaction       = "TRAN_MSG"
+	PropProducerGroup     = "PGROUP"
+	PropMinOffset         = "MIN_OFFSET"
+	PropMaxOffset         = "MAX_OFFSET"
+	PropUniqueKey         = "UNIQ_KEY"
+	PropPopCheckpoint     = "POP_CK"
+	PropCluster           = "CLUSTER"
+	PropOriginMessageID   = "ORIGIN_MESSAGE_ID"
+	PropMaxReconsumeTimes = "MAX_RECONSUME_TIMES"
+	PropTraceSwitch       = "TRACE_ON"
+	PropRegion            = "MSG_REGION"
+	PropPriority          = "_SYS_MSG_PRIORITY_"
+	PropTimerDeliver      = "TIMER_DELIVER_MS"
+	PropTimerDelayMS      = "TIMER_DELAY_MS"
+	PropTimerDelaySec     = "TIMER_DELAY_SEC"
+)
+
+// Properties iterates over the pairs of an encoded property string. Pairs without a name or a separator are passed over, as RocketMQ does.
+func Properties(p []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		for len(p) > 0 {
+			pair := p
+			if i := bytes.IndexByte(p, propertySeparator); i >= 0 {
+				pair, p = p[:i], p[i+1:]
+			} else {
+				p = nil
+			}
+			if i := bytes.IndexByte(pair, nameValueSeparator); i > 0 && i < len(pair)-1 {
+				if !yield(pair[:i], pair[i+1:]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Property returns the value of the first property called name, or nil.
+func Property(p []byte, name string) []byte {
+	for len(p) > 0 {
+		pair := p
+		if i := bytes.IndexByte(p, propertySeparator); i >= 0 {
+			pair, p = p[:i], p[i+1:]
+		} else {
+			p = nil
+		}
+		if len(pair) > len(name)+1 && pair[len(name)] == nameValueSeparator && string(pair[:len(name)]) == name {
+			return pair[len(name)+1:]
+		}
+	}
+	return nil
+}
+
+// AppendProperty appends one pair, closing what stands before it where that was left open.
+func AppendProperty(p []byte, name string, value []byte) []byte {
+	if needsSeparator(p) {
+		p = append(p, propertySeparator)
+	}
+	p = append(p, name...)
+	p = append(p, nameValueSeparator)
+	p = append(p, value...)
+	return append(p, propertySeparator)
+}
+
+// AppendWithout appends to dst all pairs of p whose names are not in drop.
+func AppendWithout(dst, p []byte, drop ...string) []byte {
+next:
+	for k, v := range Properties(p) {
+		for _, d := range drop {
+			if string(k) == d {
+				continue next
+			}
+		}
+		dst = AppendProperty(dst, string(k), v)
+	}
+	return dst
+}
+
+// TagsCode is what a queue index holds of a message's tag: Java's String.hashCode, sign-extended; 0 without a tag
+// (MessageExtBrokerInner.tagsString2tagsCode).
+func TagsCode(tag []byte) int64 { return int64(JavaHash(tag)) }
+
+// JavaHash returns Java's String.hashCode of UTF-8 text (over UTF-16 units). Invalid bytes count as U+FFFD, as Java decodes them.
+func JavaHash(s []byte) int32 {
+	var h int32
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			return javaHashUnicode(h, s[i:])
+		}
+		h = 31*h + int32(s[i])
+	}
+	return h
+}
+
+func javaHashUnicode(h int32, s []byte) int32 {
+	for _, r := range string(s) {
+		if r >= 0x10000 {
+			r -= 0x10000
+			h = 31*h + int32(0xd800+(r>>10))
+			h = 31*h + int32(0xdc00+(r&0x3ff))
+			continue
+		}
+		h = 31*h + int32(r)
+	}
+	return h
+}
