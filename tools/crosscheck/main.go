@@ -29,8 +29,8 @@ import (
 	"sync"
 )
 
-// reportedErrorsMax is how many faults are printed for one platform.
-const reportedErrorsMax = 20
+// reportedFaultsMax is how many faults are printed.
+const reportedFaultsMax = 50
 
 func main() {
 	debug.SetGCPercent(400) // short-lived and bound by the collector otherwise
@@ -51,21 +51,37 @@ func main() {
 		})
 	}
 	wg.Wait()
-	failed := false
-	for i, platform := range platforms {
-		for n, err := range faults[i] {
-			if n == reportedErrorsMax {
-				fmt.Fprintf(os.Stderr, "%s: and %d more\n", platform, len(faults[i])-n)
-				break
-			}
-			fmt.Fprintf(os.Stderr, "%s: %v\n", platform, err)
-			failed = true
-		}
-	}
-	if failed {
+	if report(platforms, faults) > 0 {
 		os.Exit(1)
 	}
 	fmt.Printf("ok: type-checked for %s\n", strings.Join(platforms, " "))
+}
+
+// report prints each fault once, with the platforms that have it, and counts them.
+func report(platforms []string, faults [][]error) int {
+	var texts []string
+	on := map[string][]string{}
+	for i, platform := range platforms {
+		for _, err := range faults[i] {
+			text := err.Error()
+			if on[text] == nil {
+				texts = append(texts, text)
+			}
+			on[text] = append(on[text], platform)
+		}
+	}
+	for n, text := range texts {
+		if n == reportedFaultsMax {
+			fmt.Fprintf(os.Stderr, "and %d more\n", len(texts)-n)
+			break
+		}
+		where := strings.Join(on[text], " ")
+		if len(on[text]) == len(platforms) {
+			where = "every platform"
+		}
+		fmt.Fprintf(os.Stderr, "%s (%s)\n", text, where)
+	}
+	return len(texts)
 }
 
 // listed is what `go list -json` says of a package.
