@@ -1,8 +1,9 @@
 # Everything a developer types. `make help` lists it.
 
-# The product has no C in it; with cgo off, one build serves every Linux, and builds,
-# tests and checks share one build cache.
+# The product has no C in it; with cgo off, one build serves every Linux. Both settings
+# hold for builds, tests and checks, so that they share what they compile.
 export CGO_ENABLED = 0
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
 
 GO        ?= go
 DIR       ?= ./data
@@ -16,7 +17,7 @@ GOTEST     = $(GO) test $(TESTFLAGS)
 
 .PHONY: build
 build: ## Build the binary: bin/apogee
-	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/apogee ./cmd/apogee
+	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/apogee ./cmd/apogee
 
 .PHONY: run
 run: build ## Build, and start every role on ./data (DIR=..., ARGS='--namesrv-port 9876 ...')
@@ -44,6 +45,9 @@ race: ## unit under the race detector; needs a C compiler
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	tools/fuzz.sh $(FUZZTIME)
 
+# On two cores: 5 s. From an empty build cache, once: 190 s of CPU, which is 95 s on two
+# idle cores, of which 50 s compile the dependencies (as any build or test has to), 10 s
+# are vet's and 10 s staticcheck's pass over them, and 12 s compile staticcheck.
 .PHONY: check
 check: fmt vet staticcheck layers crosscheck ## What must hold before a commit; under 90 s
 	@echo 'check: ok'
@@ -57,9 +61,13 @@ vet: ## go vet, and go.mod says what is imported
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 
+# Optimised, staticcheck takes 20 s to compile instead of 12 and runs no faster: its
+# results are cached.
+TOOLFLAGS = -gcflags='honnef.co/...=-N -l' -gcflags='golang.org/x/...=-N -l' -ldflags='-s -w'
+
 .PHONY: staticcheck
 staticcheck: ## staticcheck, pinned in tools/go.mod
-	@cd tools && $(GO) build -o ../bin/ honnef.co/go/tools/cmd/staticcheck ./crosscheck
+	@cd tools && $(GO) build $(TOOLFLAGS) -o ../bin/ honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 
 .PHONY: layers
@@ -79,7 +87,7 @@ crosscheck: ## Type-check for every platform, from source
 cross: ## Build and link for every platform: out/apogee-*
 	@set -e; for p in $(PLATFORMS); do \
 	  out=out/apogee-$${p%/*}-$${p#*/}; case $$p in windows/*) out=$$out.exe;; esac; echo "$$out"; \
-	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o $$out ./cmd/apogee; \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -ldflags '-X main.version=$(VERSION)' -o $$out ./cmd/apogee; \
 	done
 
 .PHONY: bench
