@@ -1,0 +1,283 @@
+package store
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/apogeemq/apogee/store/view"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A base, state/<log position>.snap, integers big-endian:
+//
+//	magic "APOGEEB" 7, format version 1, log position 8, last record's position 8, last store time 8
+//	entries: kind of key 1 ('n' or 's'), key length 4, key, value length 4, value
+//	end: 0 1, CRC-32C of all before 4
+const (
+	baseMagic   = "APOGEEB"
+	baseFormat  = 1
+	baseSuffix  = ".snap"
+	basesKept   = 2
+	baseKeyMax  = 64 << 10
+	baseDataMax = 64 << 20
+)
+
+// Stage moves what the view has gathered in memory to the database, and writes a base when the log has grown enough since the last one.
+// Nothing beyond what is flushed and confirmed is staged: the view is never ahead of the log after a power cut.
+func (s *Store) Stage() error {
+	f := s.view.Freeze(s.staged.Load())
+	if f == nil {
+		return nil
+	}
+	if f.Applied().Position > s.log.Flushed() {
+		if err := s.log.SyncStep(); err != nil { // asynchronous flush
+			return err
+		}
+	}
+	flushed, err := s.view.Stage(f)
+	if err != nil {
+		return err
+	}
+	<-flushed
+	s.staged.Store(f.Applied().Position)
+	return s.baseIfDue(f.Applied().Position)
+}
+
+// baseEvery is how many segments of log a base may lie behind.
+const baseEvery = 4
+
+func (s *Store) baseIfDue(position int64) error {
+	bases, err := s.bases()
+	if err != nil {
+		return err
+	}
+	newest := int64(0)
+	if len(bases) > 0 {
+		newest = bases[len(bases)-1]
+	}
+	if position-newest < baseEvery*s.log.SegmentBytes() {
+		return nil
+	}
+	return s.WriteBase()
+}
+
+// bases lists the log positions of the bases there are, oldest first.
+func (s *Store) bases() ([]int64, error) {
+	names, err := s.c.FS.List(s.c.path("state"))
+	if err != nil {
+		return nil, err
+	}
+	var bases []int64
+	for _, name := range names {
+		if n, err := strconv.ParseInt(strings.TrimSuffix(name, baseSuffix), 10, 64); err == nil && strings.HasSuffix(name, baseSuffix) {
+			bases = append(bases, n)
+		}
+	}
+	slices.Sort(bases)
+	return bases, nil
+}
+
+func (s *Store) basePath(position int64) string {
+	return s.c.path("state", fmt.Sprintf("%020d%s", position, baseSuffix))
+}
+
+// WriteBase writes the view's state, as of what is staged, to a file of its own, and removes the oldest beyond two.
+func (s *Store) WriteBase() error {
+	temp := s.c.path("state", "base.tmp")
+	f, err := s.c.FS.Create(temp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	buffered := bufio.NewWriter(f)
+	applied, err := s.view.Dump(&baseWriter{w: io.MultiWriter(buffered, sum)})
+	if err == nil {
+		_, err = buffered.Write(binary.BigEndian.AppendUint32(nil, sum.Sum32()))
+	}
+	err = errors.Join(err, buffered.Flush(), f.Sync(), f.Close())
+	if err != nil {
+		return fmt.Errorf("cannot write a base: %w", err)
+	}
+	if err := s.c.FS.Rename(temp, s.basePath(applied.Position)); err != nil {
+		return err
+	}
+	if err := syncDir(s.c.FS, s.c.path("state")); err != nil {
+		return err
+	}
+	bases, err := s.bases()
+	for ; err == nil && len(bases) > basesKept; bases = bases[1:] {
+		err = s.c.FS.Remove(s.basePath(bases[0]))
+	}
+	return err
+}
+
+// baseWriter encodes what the view dumps.
+type baseWriter struct {
+	w   io.Writer
+	buf []byte
+}
+
+func (b *baseWriter) Header(a view.Applied) error {
+	be := binary.BigEndian
+	b.buf = append(append(b.buf[:0], baseMagic...), baseFormat)
+	b.buf = be.AppendUint64(b.buf, uint64(a.Position))
+	b.buf = be.AppendUint64(b.buf, uint64(a.LastRecord))
+	b.buf = be.AppendUint64(b.buf, uint64(a.StoreTime))
+	_, err := b.w.Write(b.buf)
+	return err
+}
+
+func (b *baseWriter) Entry(key, value []byte) error {
+	be := binary.BigEndian
+	b.buf = append(b.buf[:0], key[0])
+	b.buf = be.AppendUint32(b.buf, uint32(len(key)-1))
+	b.buf = append(b.buf, key[1:]...)
+	b.buf = be.AppendUint32(b.buf, uint32(len(value)))
+	b.buf = append(b.buf, value...)
+	_, err := b.w.Write(b.buf)
+	return err
+}
+
+func (b *baseWriter) End() error {
+	_, err := b.w.Write([]byte{0})
+	return err
+}
+
+// loadBase fills the empty view from the newest base that is whole and not beyond the log's end.
+func (s *Store) loadBase(end int64) error {
+	bases, err := s.bases()
+	if err != nil {
+		return err
+	}
+	for _, position := range slices.Backward(bases) {
+		if position > end {
+			continue
+		}
+		entries, applied, err := s.readBase(s.basePath(position))
+		if err == nil {
+			return s.view.Restore(applied, entries)
+		}
+		s.c.Logger.Warn("a base cannot be used; trying an older one", "file", s.basePath(position), "error", err)
+	}
+	if s.log.First() > 0 {
+		return fmt.Errorf("the view must be rebuilt, but the log begins at %d and no base in %s can be used", s.log.First(), s.c.path("state"))
+	}
+	return nil
+}
+
+func (s *Store) readBase(path string) ([]view.BaseEntry, view.Applied, error) {
+	var a view.Applied
+	f, err := s.c.FS.Open(path)
+	if err != nil {
+		return nil, a, err
+	}
+	defer f.Close()
+	r := &baseReader{r: bufio.NewReader(f), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
+	head := r.take(len(baseMagic) + 1 + 24)
+	if r.err != nil {
+		return nil, a, r.err
+	}
+	if string(head[:len(baseMagic)]) != baseMagic {
+		return nil, a, fmt.Errorf("not a base")
+	}
+	if v := head[len(baseMagic)]; v > baseFormat {
+		return nil, a, fmt.Errorf("format version %d, this program reads up to %d: use a newer one", v, baseFormat)
+	}
+	be := binary.BigEndian
+	numbers := head[len(baseMagic)+1:]
+	a = view.Applied{Position: int64(be.Uint64(numbers)), LastRecord: int64(be.Uint64(numbers[8:])), StoreTime: int64(be.Uint64(numbers[16:]))}
+	var entries []view.BaseEntry
+	for r.err == nil {
+		kind := r.take(1)
+		if r.err != nil || kind[0] == 0 {
+			break
+		}
+		key := append([]byte{kind[0]}, r.take(r.length(baseKeyMax))...)
+		entries = append(entries, view.BaseEntry{Key: key, Value: r.take(r.length(baseDataMax))})
+	}
+	want := r.sum.Sum32()
+	if got := r.take(4); r.err == nil && be.Uint32(got) != want {
+		r.err = fmt.Errorf("checksum wrong")
+	}
+	return entries, a, r.err
+}
+
+// baseReader reads a base; its first error stays.
+type baseReader struct {
+	r   io.Reader
+	sum hash.Hash32
+	err error
+}
+
+func (b *baseReader) take(n int) []byte {
+	p := make([]byte, n)
+	if b.err != nil {
+		return p
+	}
+	if _, b.err = io.ReadFull(b.r, p); b.err == nil {
+		_, b.err = b.sum.Write(p)
+	}
+	return p
+}
+
+func (b *baseReader) length(limit uint32) int {
+	n := binary.BigEndian.Uint32(b.take(4))
+	if n > limit && b.err == nil {
+		b.err = fmt.Errorf("length %d", n)
+	}
+	if b.err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// The checkpoint is 16 bytes: a log position that was on stable storage, and its CRC-32C. It is only a lower bound, so it is renamed
+// into place without a sync.
+
+func writeCheckpoint(fs vfs.FS, path string, flushed int64) error {
+	b := binary.BigEndian.AppendUint64(nil, uint64(flushed))
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	f, err := fs.Create(path+".tmp", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return fs.Rename(path+".tmp", path)
+}
+
+// readCheckpoint returns the bound, 0 when there is none that can be read.
+func readCheckpoint(files vfs.FS, path string) (int64, error) {
+	f, err := files.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b := make([]byte, 12)
+	if _, err := io.ReadFull(f, b); err != nil || crc32.Checksum(b[:8], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[8:]) {
+		return 0, nil //nolint:nilerr // a torn checkpoint is no bound
+	}
+	return int64(binary.BigEndian.Uint64(b)), nil
+}

@@ -1,0 +1,235 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Open opens the log's files. The log takes records after Recover.
+func Open(o Options) (*Log, error) {
+	o.setDefaults()
+	align := o.Files.Alignment()
+	if o.BlockBytes%align != 0 || o.SegmentBytes%int64(o.BlockBytes) != 0 {
+		return nil, fmt.Errorf("segmentBytes=%d must be a multiple of blockBytes=%d, and that of %d", o.SegmentBytes, o.BlockBytes, align)
+	}
+	s, err := openSegments(o.FS, o.Files, o.Dir, o.SpareDir, o.SegmentBytes)
+	if err != nil {
+		return nil, err
+	}
+	tail, err := allocate(max(3*align, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		o:         o,
+		segments:  s,
+		blocks:    newBlocks(o.BlockBytes, o.MemoryBytesMax),
+		tail:      tail,
+		work:      make(chan struct{}, 1),
+		wantSpare: make(chan struct{}, 1),
+	}
+	l.space = sync.NewCond(&l.mu)
+	return l, nil
+}
+
+// Bounds returns the position of the first record that the log still holds, and the end of its last segment.
+func (l *Log) Bounds() (first, end int64) { return l.segments.bounds() }
+
+// SegmentBytes returns the length of every segment.
+func (l *Log) SegmentBytes() int64 { return l.o.SegmentBytes }
+
+// EndsRecord tells whether an intact record stands at position last and the log goes on at end; last is -1 for a log's beginning.
+func (l *Log) EndsRecord(last, end int64) bool {
+	first, limit := l.segments.bounds()
+	if last < 0 {
+		return end <= first
+	}
+	s := scanner{read: l.segments.readAt, segmentBytes: l.o.SegmentBytes, limit: limit, pos: last}
+	if last < first || last >= limit {
+		return false
+	}
+	_, raw, err := s.next()
+	behind := last + int64(len(raw))
+	return err == nil && (behind == end || l.segmentEnd(last) == end)
+}
+
+// Drain refuses further appends and waits until all that was appended is confirmed or has failed.
+func (l *Log) Drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closing = true
+	l.space.Broadcast()
+	for l.inFlight > 0 && l.stopped == nil {
+		l.space.Wait()
+	}
+}
+
+// Stop refuses further appends and wakes the senders that wait. What was appended may still be confirmed.
+func (l *Log) Stop() { l.fail(errors.New("closed")) }
+
+// Close gives files and memory back. Nobody may be in a call, and no slices may be held.
+func (l *Log) Close() error {
+	l.segments.close()
+	l.blocks.close()
+	free(l.tail)
+	return nil
+}
+
+// Pins keeps blocks of the log in memory while slices of them are in use. The zero value holds nothing.
+type Pins struct {
+	log    *Log
+	blocks []*block
+}
+
+// Slices appends to dst the n bytes at log position pos, as slices of the log's memory that stay valid until pins is released.
+// Adjoining slices are merged.
+func (l *Log) Slices(dst [][]byte, pos int64, n int, pins *Pins) ([][]byte, error) {
+	if pos < 0 || pos+int64(n) > l.confirmed.Load() {
+		return dst, fmt.Errorf("log position %d+%d: %w", pos, n, io.EOF)
+	}
+	pins.log = l
+	step := int64(l.o.BlockBytes)
+	for n > 0 {
+		b := pins.find(pos / step)
+		if b == nil {
+			var err error
+			if b, err = l.blocks.pin(pos, l.load); err != nil {
+				return dst, err
+			}
+			pins.blocks = append(pins.blocks, b)
+		}
+		at := int(pos % step)
+		k := min(n, l.o.BlockBytes-at)
+		dst = appendMerged(dst, b.data[at:at+k])
+		pos, n = pos+int64(k), n-k
+	}
+	return dst, nil
+}
+
+// find returns a block that is pinned already; the newest is the likeliest.
+func (p *Pins) find(index int64) *block {
+	for i := len(p.blocks) - 1; i >= 0; i-- {
+		if p.blocks[i].index == index {
+			return p.blocks[i]
+		}
+	}
+	return nil
+}
+
+// appendMerged appends s, joining it to the last slice where it directly follows it in the same block.
+func appendMerged(dst [][]byte, s []byte) [][]byte {
+	if k := len(dst); k > 0 {
+		last := dst[k-1]
+		if cap(last) > len(last) && &last[:len(last)+1][len(last)] == &s[0] {
+			dst[k-1] = last[:len(last)+len(s)]
+			return dst
+		}
+	}
+	return append(dst, s)
+}
+
+// Release gives the blocks back. It may be called twice.
+func (p *Pins) Release() {
+	for _, b := range p.blocks {
+		p.log.blocks.unpin(b)
+	}
+	p.blocks = p.blocks[:0]
+}
+
+// Read returns a copy of the n bytes at pos.
+func (l *Log) Read(pos int64, n int) ([]byte, error) {
+	var pins Pins
+	defer pins.Release()
+	slices, err := l.Slices(nil, pos, n, &pins)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 0, n)
+	for _, s := range slices {
+		out = append(out, s...)
+	}
+	return out, nil
+}
+
+// InMemory tells whether a read at pos needs the disk.
+func (l *Log) InMemory(pos int64) bool { return l.blocks.inMemory(pos) }
+
+// load fills a cache block from the files; the log may end within it.
+func (l *Log) load(data []byte, off int64) error {
+	_, limit := l.segments.bounds()
+	n := min(int64(len(data)), limit-off)
+	return l.segments.readAt(data[:n], off)
+}
+
+// vfsFiles keeps segments in any vfs, above all the in-memory one.
+type vfsFiles struct{ fs vfs.FS }
+
+// NewVFSFiles returns segment files in fs: for brokers that live in memory, and for tests that crash.
+func NewVFSFiles(fs vfs.FS) SegmentFS { return vfsFiles{fs} }
+
+func (v vfsFiles) Alignment() int { return 512 }
+
+func (v vfsFiles) Create(path string, size int64) (SegmentFile, error) {
+	f, err := v.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, err
+	}
+	zeros := make([]byte, min(size, zeroChunkBytes))
+	for n := size; n > 0 && err == nil; n -= int64(len(zeros)) {
+		_, err = f.Write(zeros[:min(n, int64(len(zeros)))])
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return vfsFile{f}, nil
+}
+
+func (v vfsFiles) Open(path string) (SegmentFile, error) {
+	f, err := v.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, err
+	}
+	return vfsFile{f}, nil
+}
+
+type vfsFile struct{ vfs.File }
+
+func (f vfsFile) WriteAt(buffers [][]byte, off int64) error {
+	for _, b := range buffers {
+		if _, err := f.File.WriteAt(b, off); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
+func (f vfsFile) Datasync() error { return f.SyncData() }
+
+func (f vfsFile) ZeroRange(off, n int64) error {
+	zeros := make([]byte, min(n, zeroChunkBytes))
+	for n > 0 {
+		k := min(n, int64(len(zeros)))
+		if _, err := f.File.WriteAt(zeros[:k], off); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
+
+func (f vfsFile) Size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}

@@ -1,0 +1,227 @@
+package commitlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/apogeemq/apogee/message"
+)
+
+// scanChunkBytes is read at once; longer records grow the buffer.
+const scanChunkBytes = 1 << 20
+
+// errEnd says that no valid record begins at the scanner's position.
+var errEnd = errors.New("no record")
+
+// scanner reads records in log order, verifying each.
+type scanner struct {
+	read         func(p []byte, off int64) error
+	segmentBytes int64
+	limit        int64 // end of the last segment
+	pos          int64
+	buf          []byte // bytes of the log from bufAt on
+	bufAt        int64
+}
+
+// window returns up to n bytes at the scanner's position, fewer only before limit or the segment's end.
+func (s *scanner) window(n int64) ([]byte, error) {
+	end := min(s.pos-s.pos%s.segmentBytes+s.segmentBytes, s.limit)
+	n = min(n, end-s.pos)
+	if s.pos < s.bufAt || s.pos+n > s.bufAt+int64(len(s.buf)) {
+		size := min(max(n, scanChunkBytes), end-s.pos)
+		if int64(cap(s.buf)) < size {
+			s.buf = make([]byte, size)
+		}
+		s.buf, s.bufAt = s.buf[:size], s.pos
+		if err := s.read(s.buf, s.pos); err != nil {
+			s.buf = s.buf[:0]
+			return nil, err
+		}
+	}
+	at := s.pos - s.bufAt
+	return s.buf[at : at+n : at+n], nil
+}
+
+// next returns the record at the position and moves behind it. errEnd: there is none; the position stays.
+func (s *scanner) next() (r message.Record, raw []byte, err error) {
+	for s.pos < s.limit {
+		head, err := s.window(message.MinRecordSize)
+		if err != nil {
+			return r, nil, err
+		}
+		if len(head) < 8 {
+			return r, nil, fmt.Errorf("%w: %d bytes before the segment's end", errEnd, len(head))
+		}
+		size, magic := message.Peek(head)
+		if left := s.segmentBytes - s.pos%s.segmentBytes; magic == message.MagicBlank && int64(size) == left {
+			s.pos += left
+			continue
+		}
+		if size < message.MinRecordSize || int64(size) > s.segmentBytes {
+			return r, nil, fmt.Errorf("%w: size %d", errEnd, size)
+		}
+		if raw, err = s.window(int64(size)); err != nil {
+			return r, nil, err
+		}
+		if r, err = check(raw, s.pos); err != nil {
+			return r, nil, fmt.Errorf("%w: %w", errEnd, err)
+		}
+		s.pos += int64(size)
+		return r, raw, nil
+	}
+	return r, nil, errEnd
+}
+
+// check accepts exactly one whole, intact record that says it belongs at pos.
+func check(raw []byte, pos int64) (message.Record, error) {
+	r, n, err := message.Decode(raw)
+	if err != nil {
+		return r, err
+	}
+	if n != len(raw) {
+		return r, message.ErrSizes
+	}
+	if r.PhysicalOffset != pos {
+		return r, fmt.Errorf("record of position %d", r.PhysicalOffset)
+	}
+	return r, r.Verify(raw)
+}
+
+// resync moves to the next valid record after the position; false when there is none.
+func (s *scanner) resync() (bool, error) {
+	mark := []byte{0xDA, 0xA3, 0x20} // both magics begin so
+	for s.pos++; s.pos < s.limit; {
+		w, err := s.window(scanChunkBytes)
+		if err != nil {
+			return false, err
+		}
+		at := 0
+		for {
+			i := bytes.Index(w[at:], mark)
+			if i < 0 {
+				break
+			}
+			if at += i; at >= 4 {
+				probe := *s
+				probe.pos, probe.buf = s.pos+int64(at-4), nil
+				if _, _, err := probe.next(); err == nil {
+					s.pos += int64(at - 4)
+					return true, nil
+				}
+			}
+			at++
+		}
+		if len(w) < scanChunkBytes {
+			s.pos += int64(len(w)) // a record begins anew with the segment
+		} else {
+			s.pos += int64(len(w)) - 8
+		}
+	}
+	return false, nil
+}
+
+// Gap is a damaged stretch in the middle of the log: [From, To) holds no valid record although it was flushed.
+type Gap struct {
+	From, To int64
+	Reason   error
+}
+
+// Recovery says what opening the log found.
+type Recovery struct {
+	End  int64 // behind the last record
+	Cut  int64 // bytes of a torn tail that were zeroed
+	Gaps []Gap // damage: reported, never served, nothing behind it is lost
+}
+
+// Recover finds the end of the log, replaying the records from position from on, and makes the log ready for Append. flushed is a
+// lower bound of what was on stable storage: an invalid record below it is damage, not a torn tail. lastStoreTime is that of the
+// record before from.
+func (l *Log) Recover(from, flushed, lastStoreTime int64, replay func(r *message.Record, raw []byte) error) (Recovery, error) {
+	first, limit := l.segments.bounds()
+	s := &scanner{read: l.segments.readAt, segmentBytes: l.o.SegmentBytes, limit: limit, pos: max(from, first)}
+	var found Recovery
+	l.storeTime = lastStoreTime
+	for {
+		r, raw, err := s.next()
+		if err == nil {
+			l.storeTime = max(l.storeTime, r.StoreTime)
+			if err := replay(&r, raw); err != nil {
+				return found, err
+			}
+			continue
+		}
+		if !errors.Is(err, errEnd) {
+			return found, err
+		}
+		found.End = s.pos
+		if s.pos >= flushed && limit-s.pos <= l.o.UnsyncedBytesMax+2*l.o.SegmentBytes {
+			break
+		}
+		ok, serr := s.resync()
+		if serr != nil {
+			return found, serr
+		}
+		if !ok {
+			if found.End < flushed {
+				found.Gaps = append(found.Gaps, Gap{found.End, flushed, err})
+			}
+			break
+		}
+		found.Gaps = append(found.Gaps, Gap{found.End, s.pos, err})
+	}
+	var err error
+	if found.Cut, err = l.cut(found.End); err != nil {
+		return found, err
+	}
+	return found, l.start(found.End)
+}
+
+// cut removes what a crash may have left behind the end: later segments go, and all that was ever in flight is zeroed and synced
+// before a byte is accepted. It returns how many bytes were not zero.
+func (l *Log) cut(end int64) (int64, error) {
+	if err := l.segments.cut(end); err != nil {
+		return 0, err
+	}
+	seg, ok := l.segments.find(end)
+	if !ok {
+		return 0, nil
+	}
+	stop := min(seg.start+l.o.SegmentBytes, end+l.o.UnsyncedBytesMax+int64(l.segments.files.Alignment()))
+	dirty, chunk, zeros := int64(0), make([]byte, scanChunkBytes), make([]byte, scanChunkBytes)
+	for pos := end; pos < stop; pos += int64(len(chunk)) {
+		chunk = chunk[:min(int64(len(chunk)), stop-pos)]
+		if err := l.segments.readAt(chunk, pos); err != nil {
+			return 0, err
+		}
+		if !bytes.Equal(chunk, zeros[:len(chunk)]) {
+			dirty = pos + int64(len(bytes.TrimRight(chunk, "\x00"))) - end
+		}
+	}
+	if dirty == 0 {
+		return 0, nil
+	}
+	if err := seg.file.ZeroRange(end-seg.start, stop-end); err != nil {
+		return 0, err
+	}
+	return dirty, seg.file.Datasync()
+}
+
+// start takes end as the place of the next record and loads the block that it lies in.
+func (l *Log) start(end int64) error {
+	step := int64(l.o.BlockBytes)
+	if at := end % step; at > 0 {
+		b, err := l.blocks.tail(end)
+		if err != nil {
+			return err
+		}
+		if err := l.segments.readAt(b.data[:at], end-at); err != nil {
+			return err
+		}
+	}
+	l.next = end
+	l.written.Store(end)
+	l.flushed.Store(end)
+	l.confirmed.Store(end)
+	return l.SpareStep()
+}

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sort"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/apogeemq/apogee/store/view"
+)
+
+// ReadStatus says how a read by queue offset ended (GetMessageStatus).
+type ReadStatus uint8
+
+// The ends of a read.
+const (
+	Found        ReadStatus = iota
+	NoMatch                 // messages, but none that the filter lets pass
+	NoMessage               // the offset is the queue's end, or the queue is empty and the offset 0
+	OffsetMoved             // before the first message, behind the end, or in a queue without messages: go on at Next
+	ScanMoreOver            // nothing in what was looked at is readable any more: go on at Next
+)
+
+// ReadLimits bound one read. Matching messages are counted, all entries are scanned.
+type ReadLimits struct {
+	Messages int
+	Bytes    int // at least one message is returned whatever its size
+	Scanned  int // index entries looked at
+}
+
+// Result is what a read found. The slices are whole records, valid until Release.
+type Result struct {
+	Status           ReadStatus
+	Slices           [][]byte
+	Bytes, Messages  int
+	Next, First, End int64 // next offset to read; the queue's bounds
+
+	pins    commitlog.Pins
+	entries []view.Entry
+}
+
+// Release gives the memory back that the slices are in.
+func (r *Result) Release() { r.pins.Release() }
+
+// Read returns messages of q from offset on into r, whose memory is reused. match sees an entry's tags code; nil matches all.
+func (s *Store) Read(r *Result, q *Queue, offset int64, limits ReadLimits, match func(tagsCode int64) bool) error {
+	r.Slices, r.Bytes, r.Messages = r.Slices[:0], 0, 0
+	r.First, r.End = q.Bounds()
+	r.Next = offset
+	switch {
+	case r.First == r.End && offset != r.End, offset > r.End:
+		r.Status, r.Next = OffsetMoved, r.End
+		return nil
+	case offset < r.First:
+		r.Status, r.Next = OffsetMoved, r.First
+		return nil
+	case offset == r.End:
+		r.Status = NoMessage
+		return nil
+	}
+	r.Status = NoMatch
+	for scanned := 0; scanned < limits.Scanned && r.Next < r.End; {
+		var err error
+		n := min(limits.Scanned-scanned, max(limits.Messages-r.Messages, 16))
+		if r.entries, err = q.Entries(r.entries[:0], r.Next, n); err != nil || len(r.entries) == 0 {
+			return err
+		}
+		for _, e := range r.entries {
+			if e.Position >= 0 && (match == nil || match(e.TagsCode)) {
+				if r.Messages > 0 && r.Bytes+int(e.Size) > limits.Bytes {
+					return nil
+				}
+				if r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins); err != nil {
+					return err
+				}
+				r.Status = Found
+				r.Bytes += int(e.Size)
+				r.Messages++
+			}
+			r.Next++
+			scanned++
+			if r.Messages >= limits.Messages {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// InMemory tells whether the message at offset can be read without the disk.
+func (s *Store) InMemory(q *Queue, offset int64) bool {
+	e, err := s.entry(q, offset)
+	return err == nil && s.log.InMemory(e.Position)
+}
+
+func (s *Store) entry(q *Queue, offset int64) (view.Entry, error) {
+	entries, err := q.Entries(nil, offset, 1)
+	if err != nil {
+		return view.Entry{}, err
+	}
+	if len(entries) == 0 {
+		return view.Entry{}, ErrNotFound
+	}
+	return entries[0], nil
+}
+
+// ErrNotFound says that there is no message where one was asked for.
+var ErrNotFound = errors.New("no message there")
+
+// RecordAt returns a copy of the record at a log position, and the record in it. Apogee's own state is never found.
+func (s *Store) RecordAt(position int64) (r message.Record, raw []byte, err error) {
+	head, err := s.log.Read(position, message.MinRecordSize)
+	if err != nil {
+		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+	}
+	size, _ := message.Peek(head)
+	if size < message.MinRecordSize || int64(size) > s.log.SegmentBytes() {
+		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+	}
+	if raw, err = s.log.Read(position, size); err != nil {
+		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+	}
+	r, _, err = message.Decode(raw)
+	if err != nil || r.PhysicalOffset != position || message.IsStateTopic(string(r.Topic)) {
+		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+	}
+	return r, raw, nil
+}
+
+// StoreTime returns the store time in ms of the message at a queue offset.
+func (s *Store) StoreTime(q *Queue, offset int64) (int64, error) {
+	e, err := s.entry(q, offset)
+	if err != nil {
+		return 0, err
+	}
+	if e.Position < 0 {
+		return 0, ErrNotFound
+	}
+	r, _, err := s.RecordAt(e.Position)
+	return r.StoreTime, err
+}
+
+// OffsetByTime returns the first offset whose store time is at least t, or with upper the last one whose store time is at most t
+// (BoundaryType). Before the queue's messages it returns the first offset, beyond them the end.
+func (s *Store) OffsetByTime(q *Queue, t int64, upper bool) (int64, error) {
+	first, end := q.Bounds()
+	if upper && t < math.MaxInt64 {
+		t++
+	}
+	var failed error
+	n := sort.Search(int(end-first), func(i int) bool {
+		at, err := s.StoreTime(q, first+int64(i))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			failed = err
+		}
+		return at >= t
+	})
+	offset := first + int64(n)
+	if upper && offset > first && offset < end {
+		offset--
+	}
+	return offset, failed
+}
+
+// FindKey calls fn with the messages of a topic that have the key, newest first, stored within [begin, end] ms, until it returns false.
+// fn decides whether the message really has the key: the index holds hashes.
+func (s *Store) FindKey(topic, key string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
+	return s.view.FindKey(view.KeyHash(topic, key), begin, end, func(position int64) bool {
+		r, raw, err := s.RecordAt(position)
+		if err != nil || string(r.Topic) != topic || r.StoreTime < begin || r.StoreTime > end {
+			return true
+		}
+		return fn(&r, raw)
+	})
+}
+
+// LastRecord returns the log position behind the newest confirmed record and its store time.
+func (s *Store) LastRecord() (position, storeTime int64) {
+	a := s.view.Applied()
+	return a.Position, a.StoreTime
+}

@@ -1,0 +1,316 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/apogeemq/apogee/store/view"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Config says where the store is and how it flushes. Zero values take the defaults.
+type Config struct {
+	FS    vfs.FS              // nil: the disk
+	Files commitlog.SegmentFS // nil: the disk, direct writes where possible
+	Dir   string              // the store's root: commitlog/, spare/, state/, view/
+
+	SegmentBytes     int64         // length of a log segment; default 1 GiB
+	MemoryBytesMax   int64         // log tail and cache; default 64 MiB
+	UnsyncedBytesMax int64         // appended and not yet on disk; default 32 MiB
+	AsyncFlush       bool          // acknowledge what is written; fsync every FlushInterval
+	FlushInterval    time.Duration // default 500 ms (flushIntervalCommitLog)
+	ViewLagBytesMax  int64         // log that may have to be replayed at a start; default 256 MiB
+	StageInterval    time.Duration // default 5 s
+	AcceptDamage     bool          // take appends although the middle of the log is damaged
+
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+const (
+	defaultFlushInterval   = 500 * time.Millisecond
+	defaultViewLagBytesMax = 256 << 20
+	defaultStageInterval   = 5 * time.Second
+	// stateFormat is the version of a state record's body.
+	stateFormat = 1
+)
+
+func (c *Config) setDefaults() error {
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.FlushInterval == 0 {
+		c.FlushInterval = defaultFlushInterval
+	}
+	if c.ViewLagBytesMax == 0 {
+		c.ViewLagBytesMax = defaultViewLagBytesMax
+	}
+	if c.StageInterval == 0 {
+		c.StageInterval = defaultStageInterval
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Files == nil {
+		if err := c.FS.MkdirAll(c.Dir, 0o755); err != nil {
+			return err
+		}
+		files, err := commitlog.NewDiskFS(c.Dir, true)
+		if err != nil {
+			return err
+		}
+		c.Files = files
+	}
+	return nil
+}
+
+func (c *Config) path(elements ...string) string {
+	return c.FS.PathJoin(append([]string{c.Dir}, elements...)...)
+}
+
+// Batch and Entry are the log's; Entry.Target is the *Queue that the record belongs to.
+type (
+	Batch = commitlog.Batch
+	Entry = commitlog.Entry
+	// Queue is one message queue.
+	Queue = view.Queue
+	// Mutation changes one entry of the broker's state; a nil value deletes it.
+	Mutation = view.Mutation
+)
+
+// Why the store refuses.
+var (
+	ErrStopped = commitlog.ErrStopped
+	ErrNoSpace = commitlog.ErrNoSpace
+	ErrDamaged = errors.New("the log is damaged in its middle")
+)
+
+// Store is open for appends and reads until Close.
+type Store struct {
+	c    Config
+	log  *commitlog.Log
+	view *view.View
+	lock io.Closer
+
+	staged  atomic.Int64 // position that the last Stage reached
+	damaged []commitlog.Gap
+	shell   shell
+}
+
+// Recovery says what Open found.
+type Recovery struct {
+	commitlog.Recovery
+	From     int64 // where the replay began
+	Replayed int64 // records
+	Rebuilt  bool  // the view was made anew
+}
+
+// stateTarget is the Target of a state record.
+type stateTarget struct {
+	queue   *view.Queue
+	changes []Mutation
+}
+
+// Open opens or creates the store in c.Dir and replays what the view has not got yet. It takes appends and reads when it returns.
+func Open(c Config) (*Store, Recovery, error) {
+	var rec Recovery
+	if err := c.setDefaults(); err != nil {
+		return nil, rec, err
+	}
+	s := &Store{c: c}
+	if err := s.makeDirs(); err != nil {
+		return nil, rec, err
+	}
+	lock, err := c.FS.Lock(c.path("lock"))
+	if err != nil {
+		return nil, rec, fmt.Errorf("the directory %s is in use by another process: %w", c.Dir, err)
+	}
+	s.lock = lock
+	if rec, err = s.open(); err != nil {
+		s.closeFiles()
+		return nil, rec, err
+	}
+	s.start()
+	return s, rec, nil
+}
+
+// makeDirs makes the directories durable, or a power cut could take them with all that is synced in them.
+func (s *Store) makeDirs() error {
+	for _, dir := range []string{"state", "commitlog", "spare"} {
+		if err := s.c.FS.MkdirAll(s.c.path(dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(s.c.FS, s.c.FS.PathDir(s.c.path("state"))); err != nil {
+		return err
+	}
+	return syncDir(s.c.FS, s.c.FS.PathDir(s.c.Dir))
+}
+
+func (s *Store) open() (rec Recovery, err error) {
+	s.log, err = commitlog.Open(commitlog.Options{
+		FS: s.c.FS, Files: s.c.Files, Dir: s.c.path("commitlog"), SpareDir: s.c.path("spare"),
+		SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: s.c.MemoryBytesMax, UnsyncedBytesMax: s.c.UnsyncedBytesMax,
+		AsyncFlush: s.c.AsyncFlush, Now: s.c.Now,
+	})
+	if err != nil {
+		return rec, err
+	}
+	if s.view, err = view.Open(s.c.FS, s.c.path("view")); err != nil {
+		return rec, err
+	}
+	flushed, err := readCheckpoint(s.c.FS, s.c.path("state", "checkpoint"))
+	if err != nil {
+		return rec, err
+	}
+	applied := s.view.Applied()
+	if !s.log.EndsRecord(applied.LastRecord, applied.Position) || applied.Position < s.log.First() {
+		if rec.Rebuilt, applied, err = s.rebuild(); err != nil {
+			return rec, err
+		}
+	}
+	rec.From = applied.Position
+	if rec.Rebuilt { // queue indexes come from the log, state from the base
+		rec.From = s.log.First()
+	}
+	s.view.Begin()
+	rec.Recovery, err = s.log.Recover(rec.From, max(flushed, applied.Position), applied.StoreTime, func(r *message.Record, raw []byte) error {
+		rec.Replayed++
+		return s.replay(r, raw, applied.Position)
+	})
+	s.view.End(rec.End)
+	if err != nil {
+		return rec, err
+	}
+	s.view.Ready()
+	s.staged.Store(rec.From)
+	for _, g := range rec.Gaps {
+		s.c.Logger.Error("the log is damaged: messages are missing", "from", g.From, "to", g.To, "reason", g.Reason)
+	}
+	if len(rec.Gaps) > 0 && !s.c.AcceptDamage {
+		s.damaged = rec.Gaps
+	}
+	return rec, nil
+}
+
+// rebuild discards the view and starts a new one from the newest base.
+func (s *Store) rebuild() (bool, view.Applied, error) {
+	if err := s.view.Close(); err != nil {
+		return false, view.Applied{}, err
+	}
+	if err := s.c.FS.RemoveAll(s.c.path("view")); err != nil {
+		return false, view.Applied{}, err
+	}
+	var err error
+	if s.view, err = view.Open(s.c.FS, s.c.path("view")); err != nil {
+		return false, view.Applied{}, err
+	}
+	_, end := s.log.Bounds()
+	err = s.loadBase(end)
+	return true, s.view.Applied(), err
+}
+
+// replay applies a record that is read back. State from before stateFrom is in the base already.
+func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
+	m := view.Message{
+		Queue:       s.view.Queue(string(r.Topic), r.QueueID),
+		QueueOffset: r.QueueOffset,
+		Entry:       view.Entry{Position: r.PhysicalOffset, Size: int32(len(raw)), TagsCode: TagsCodeOf(r)},
+		StoreTime:   r.StoreTime,
+	}
+	if message.IsStateTopic(string(r.Topic)) {
+		if r.PhysicalOffset < stateFrom {
+			return nil
+		}
+		var err error
+		if m.State, err = decodeState(r.Body); err != nil {
+			return fmt.Errorf("state record at log position %d: %w", r.PhysicalOffset, err)
+		}
+	} else {
+		m.Keys = Keys(nil, r.Topic, r.Properties)
+	}
+	s.view.Apply(&m)
+	return nil
+}
+
+// apply takes confirmed batches into the view.
+func (s *Store) apply(batches []*Batch) {
+	s.view.Begin()
+	for _, b := range batches {
+		for i := range b.Entries {
+			e := &b.Entries[i]
+			m := view.Message{
+				QueueOffset: e.Record.QueueOffset,
+				Entry:       view.Entry{Position: e.Record.PhysicalOffset, Size: e.Size, TagsCode: e.TagsCode},
+				StoreTime:   e.Record.StoreTime,
+				Keys:        e.Keys[:e.KeyCount],
+				MoreKeys:    e.MoreKeys,
+			}
+			switch t := e.Target.(type) {
+			case *Queue:
+				m.Queue = t
+			case *stateTarget:
+				m.Queue, m.State = t.queue, t.changes
+			}
+			s.view.Apply(&m)
+		}
+	}
+	s.view.End(batches[len(batches)-1].End())
+}
+
+// TagsCodeOf computes what the queue index holds of a record's tag.
+func TagsCodeOf(r *message.Record) int64 {
+	return message.TagsCode(message.Property(r.Properties, message.PropTags))
+}
+
+// Keys appends the hashes that the key index holds of a message: its unique key and each word of KEYS.
+func Keys(dst []uint64, topic, properties []byte) []uint64 {
+	for k, v := range message.Properties(properties) {
+		switch string(k) {
+		case message.PropUniqueKey:
+			dst = append(dst, view.KeyHash(topic, v))
+		case message.PropKeys:
+			for len(v) > 0 {
+				n := 0
+				for n < len(v) && v[n] != ' ' {
+					n++
+				}
+				if n > 0 {
+					dst = append(dst, view.KeyHash(topic, v[:n]))
+				}
+				v = v[min(n+1, len(v)):]
+			}
+		}
+	}
+	return dst
+}
+
+// Queue returns a queue, made empty when it is new. Find returns nil instead of making one.
+func (s *Store) Queue(topic string, id int32) *Queue { return s.view.Queue(topic, id) }
+func (s *Store) Find(topic string, id int32) *Queue  { return s.view.Find(topic, id) }
+
+// Append appends the batch; see commitlog.Log.Append.
+func (s *Store) Append(b *Batch) error {
+	if s.damaged != nil {
+		g := s.damaged[0]
+		return fmt.Errorf("%w: nothing valid from log position %d to %d; look with `apogee inspect`, or accept the loss with --accept-damage", ErrDamaged, g.From, g.To)
+	}
+	return s.log.Append(b)
+}
+
+// Writable returns nil while appends are taken.
+func (s *Store) Writable() error {
+	if s.damaged != nil {
+		return ErrDamaged
+	}
+	return s.log.Err()
+}
+
+// Log gives the log's positions to metrics and to requests that name a log position.
+func (s *Store) Log() *commitlog.Log { return s.log }

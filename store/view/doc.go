@@ -1,0 +1,17 @@
+// Package view is what is derived from the log: queue indexes, the key index, the broker's state, and the log position up to which
+// they are true.
+//
+// The newest part is in memory; Freeze and Stage move it to a Pebble database in large batches, together with the position that they
+// cover, so that the database is true as of one log position after any crash. The write-ahead log is off: the log itself is that.
+// The database can be deleted at any time and is rebuilt by replay. The package must not know files of the log, clocks or
+// connections.
+//
+// Keys in the database (integers big-endian; strings end in a zero byte, which no name holds):
+//
+//	"a"                                   applied: version 1, log position 8, last record's position 8, last store time 8
+//	"n" topic 0 queue 4                   next offset 8, minimum offset 8
+//	"q" topic 0 queue 4 first offset 8    index entries, 20 bytes each: log position 8, size 4, tags code 8 (RocketMQ's unit)
+//	"k" run 8 first hash 8 sequence 4     key index: sorted pairs of key hash 8 and log position 8
+//	"K" run 8                             a run of the key index: end position 8, first and last store time 8
+//	"s" kind 0 key                        the broker's state
+package view

@@ -1,0 +1,172 @@
+package view
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// The key index is a list of runs, each the sorted pairs of one stretch of the log, as immutable blocks: nothing is looked up or
+// rewritten when a message arrives, and retention drops whole runs.
+
+// pairsPerBlock bounds one value of the database.
+const pairsPerBlock = 1024
+
+// pair is one key of one message.
+type pair struct {
+	hash     uint64
+	position int64
+}
+
+// KeyHash is what the key index holds of a topic's key. Collisions are resolved by reading the message.
+func KeyHash[T, K string | []byte](topic T, key K) uint64 {
+	var d xxhash.Digest
+	d.ResetWithSeed(0)
+	_, _ = d.WriteString(string(topic))
+	_, _ = d.WriteString("#")
+	_, _ = d.WriteString(string(key))
+	return d.Sum64()
+}
+
+type keyIndex struct {
+	mu          sync.RWMutex // guards what follows
+	pairs       []pair       // not in the database yet, in log order
+	first, last int64        // store times of pairs
+}
+
+func (x *keyIndex) add(position, storeTime int64, hashes []uint64) {
+	if len(hashes) == 0 {
+		return
+	}
+	x.mu.Lock()
+	if len(x.pairs) == 0 {
+		x.first = storeTime
+	}
+	x.last = storeTime
+	for _, h := range hashes {
+		x.pairs = append(x.pairs, pair{h, position})
+	}
+	x.mu.Unlock()
+}
+
+// stageRun writes pairs as one run that begins at log position run.
+func stageRun(b *pebble.Batch, run, end, first, last int64, pairs []pair) error {
+	if len(pairs) == 0 {
+		return nil
+	}
+	sorted := slices.Clone(pairs)
+	slices.SortFunc(sorted, func(a, b pair) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.position, b.position))
+	})
+	be := binary.BigEndian
+	var key, value []byte
+	for sequence := 0; sequence*pairsPerBlock < len(sorted); sequence++ {
+		block := sorted[sequence*pairsPerBlock : min(len(sorted), (sequence+1)*pairsPerBlock)]
+		key = append(key[:0], 'k')
+		key = be.AppendUint64(key, uint64(run))
+		key = be.AppendUint64(key, block[0].hash)
+		key = be.AppendUint32(key, uint32(sequence))
+		value = value[:0]
+		for _, p := range block {
+			value = be.AppendUint64(value, p.hash)
+			value = be.AppendUint64(value, uint64(p.position))
+		}
+		if err := b.Set(key, value, nil); err != nil {
+			return err
+		}
+	}
+	key = be.AppendUint64(append(key[:0], 'K'), uint64(run))
+	value = be.AppendUint64(value[:0], uint64(end))
+	value = be.AppendUint64(value, uint64(first))
+	value = be.AppendUint64(value, uint64(last))
+	return b.Set(key, value, nil)
+}
+
+// FindKey calls fn with the log positions of messages whose key has this hash and whose store time may lie in [begin, end] ms, newest
+// run first and newest message first within it, until fn returns false.
+func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bool) error {
+	v.keys.mu.RLock()
+	var recent []int64
+	if len(v.keys.pairs) > 0 && v.keys.first <= end && v.keys.last >= begin {
+		for _, p := range v.keys.pairs {
+			if p.hash == hash {
+				recent = append(recent, p.position)
+			}
+		}
+	}
+	v.keys.mu.RUnlock()
+	for _, p := range slices.Backward(recent) {
+		if !fn(p) {
+			return nil
+		}
+	}
+	runs, err := v.runs(begin, end)
+	if err != nil {
+		return err
+	}
+	for _, run := range slices.Backward(runs) {
+		positions, err := v.findInRun(run, hash)
+		if err != nil {
+			return err
+		}
+		for _, p := range slices.Backward(positions) {
+			if slices.Contains(recent, p) {
+				continue // staged while we looked
+			}
+			if !fn(p) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// runs lists the runs that hold messages of [begin, end], oldest first.
+func (v *View) runs(begin, end int64) ([]int64, error) {
+	var runs []int64
+	be := binary.BigEndian
+	err := v.scan([]byte("K"), func(key, value []byte) error {
+		if int64(be.Uint64(value[8:])) <= end && int64(be.Uint64(value[16:])) >= begin {
+			runs = append(runs, int64(be.Uint64(key)))
+		}
+		return nil
+	})
+	return runs, err
+}
+
+// findInRun returns the positions of a hash in one run, oldest first.
+func (v *View) findInRun(run int64, hash uint64) ([]int64, error) {
+	be := binary.BigEndian
+	prefix := be.AppendUint64([]byte("k"), uint64(run))
+	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: be.AppendUint64([]byte("k"), uint64(run)+1)})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	var found []int64
+	// The block before the first one that begins with the hash may end with it.
+	ok := it.SeekLT(be.AppendUint64(prefix[:len(prefix):len(prefix)], hash))
+	if !ok {
+		ok = it.First()
+	}
+	for ; ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return nil, err
+		}
+		if be.Uint64(value) > hash {
+			break
+		}
+		n := len(value) / 16
+		i := sort.Search(n, func(i int) bool { return be.Uint64(value[i*16:]) >= hash })
+		for ; i < n && be.Uint64(value[i*16:]) == hash; i++ {
+			found = append(found, int64(be.Uint64(value[i*16+8:])))
+		}
+	}
+	return found, it.Error()
+}

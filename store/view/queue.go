@@ -1,0 +1,202 @@
+package view
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Entry is a message's place: what a queue index holds of it.
+type Entry struct {
+	Position int64 // in the log; -1 where a damaged record left a hole
+	TagsCode int64
+	Size     int32
+}
+
+const (
+	entryBytes = 20
+	// entriesPerBlock bounds one value of the database.
+	entriesPerBlock = 1024
+)
+
+// Waiter waits at a queue's end. Arrived is called for each new message, under the queue's lock; true takes the waiter off.
+type Waiter interface{ Arrived(tagsCode int64) bool }
+
+// Queue is one message queue: the sequence that the log numbers its messages by, and the index of those that are confirmed.
+type Queue struct {
+	commitlog.Sequence
+	Topic string
+	ID    int32
+	view  *View
+	kind  string // of the state that its records hold; empty for messages
+
+	mu      sync.Mutex // guards what follows
+	min     int64
+	base    int64   // offset of entries[0]
+	floor   int64   // least next offset, from a base whose messages are gone
+	entries []Entry // not in the database yet
+	dirty   bool    // in the view's list of changed queues
+	waiters []Waiter
+	cold    coldBlock
+}
+
+// coldBlock is the database block that was read last: a consumer that catches up reads it many times.
+type coldBlock struct {
+	first int64
+	data  []byte
+}
+
+// Bounds returns the offsets of the first message and behind the last confirmed one.
+func (q *Queue) Bounds() (first, next int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.min, q.base + int64(len(q.entries))
+}
+
+// append adds the next message. An offset that is already there is a replay; a hole before it is filled with void entries.
+func (q *Queue) append(offset int64, e Entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	next := q.base + int64(len(q.entries))
+	switch {
+	case offset < next:
+		return
+	case offset > next && next == q.min: // nothing before it is left in the log
+		q.min, q.base, q.entries = offset, offset, q.entries[:0]
+	default:
+		for ; next < offset; next++ {
+			q.entries = append(q.entries, Entry{Position: -1})
+		}
+	}
+	if q.kind != "" {
+		q.base, q.min = offset+1, offset+1
+	} else {
+		q.entries = append(q.entries, e)
+	}
+	if len(q.waiters) > 0 {
+		q.wake(e.TagsCode)
+	}
+}
+
+// settle sets the sequence at the end of a replay; true when the queue is not as the database has it.
+func (q *Queue) settle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	raised := q.base+int64(len(q.entries)) < q.floor
+	if raised {
+		q.min, q.base, q.entries = q.floor, q.floor, nil
+	}
+	q.Set(q.base + int64(len(q.entries)))
+	return raised && !q.dirty
+}
+
+func (q *Queue) wake(tagsCode int64) {
+	kept := q.waiters[:0]
+	for _, w := range q.waiters {
+		if !w.Arrived(tagsCode) {
+			kept = append(kept, w)
+		}
+	}
+	clear(q.waiters[len(kept):])
+	q.waiters = kept
+}
+
+// Wait registers w, unless there already is something at offset: then it returns false.
+func (q *Queue) Wait(w Waiter, offset int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if offset < q.base+int64(len(q.entries)) {
+		return false
+	}
+	q.waiters = append(q.waiters, w)
+	return true
+}
+
+// StopWaiting takes w off; false when it was not there any more.
+func (q *Queue) StopWaiting(w Waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, x := range q.waiters {
+		if x == w {
+			q.waiters = append(q.waiters[:i], q.waiters[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// Entries appends to dst up to n entries from offset on, fewer at the queue's end or at the end of a database block.
+func (q *Queue) Entries(dst []Entry, offset int64, n int) ([]Entry, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if offset < q.min || n <= 0 {
+		return dst, nil
+	}
+	if offset >= q.base {
+		at := min(offset-q.base, int64(len(q.entries)))
+		return append(dst, q.entries[at:min(at+int64(n), int64(len(q.entries)))]...), nil
+	}
+	data, at := q.cold.data, int(offset-q.cold.first)*entryBytes
+	if offset < q.cold.first || at >= len(data) {
+		if err := q.loadCold(offset); err != nil {
+			return dst, err
+		}
+		if data, at = q.cold.data, int(offset-q.cold.first)*entryBytes; at >= len(data) {
+			return dst, fmt.Errorf("queue %s/%d: no index entry for offset %d", q.Topic, q.ID, offset)
+		}
+	}
+	for ; n > 0 && at < len(data); n, at = n-1, at+entryBytes {
+		dst = append(dst, decodeEntry(data[at:]))
+	}
+	return dst, nil
+}
+
+// loadCold reads the database block that holds offset. The caller holds mu.
+func (q *Queue) loadCold(offset int64) error {
+	prefix := q.key('q')
+	it, err := q.view.db.NewIter(&pebble.IterOptions{
+		LowerBound: prefix,
+		UpperBound: binary.BigEndian.AppendUint64(prefix[:len(prefix):len(prefix)], uint64(offset)+1),
+	})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	if !it.Last() {
+		if err := it.Error(); err != nil {
+			return err
+		}
+		return fmt.Errorf("queue %s/%d: no index block for offset %d", q.Topic, q.ID, offset)
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return err
+	}
+	key := it.Key()
+	q.cold = coldBlock{int64(binary.BigEndian.Uint64(key[len(key)-8:])), append(q.cold.data[:0], value...)}
+	return nil
+}
+
+func decodeEntry(b []byte) Entry {
+	be := binary.BigEndian
+	return Entry{int64(be.Uint64(b)), int64(be.Uint64(b[12:])), int32(be.Uint32(b[8:]))}
+}
+
+func appendEntry(dst []byte, e Entry) []byte {
+	be := binary.BigEndian
+	dst = be.AppendUint64(dst, uint64(e.Position))
+	dst = be.AppendUint32(dst, uint32(e.Size))
+	return be.AppendUint64(dst, uint64(e.TagsCode))
+}
+
+// key returns the queue's key, or prefix of keys, of a kind.
+func (q *Queue) key(kind byte) []byte { return queueKey(kind, q.Topic, q.ID) }
+
+func queueKey(kind byte, topic string, id int32) []byte {
+	k := make([]byte, 0, len(topic)+14)
+	k = append(append(append(k, kind), topic...), 0)
+	return binary.BigEndian.AppendUint32(k, uint32(id))
+}

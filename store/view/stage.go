@@ -1,0 +1,150 @@
+package view
+
+import (
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Frozen is the part of the view in memory as of one log position, ready to be staged. It aliases slices that only ever grow.
+type Frozen struct {
+	from    int64 // where the staged part ended before
+	applied Applied
+	queues  []frozenQueue
+	dropped []string
+	state   map[stateKey][]byte
+	keys    struct {
+		pairs       []pair
+		first, last int64
+	}
+}
+
+type frozenQueue struct {
+	queue     *Queue
+	base, min int64
+	entries   []Entry
+}
+
+// Applied returns the position that the frozen part reaches to.
+func (f *Frozen) Applied() Applied { return f.applied }
+
+// Freeze takes what Apply has gathered since the last Freeze; nil when there is nothing, or the one before is not staged yet.
+// from is the position at which the last one ended.
+func (v *View) Freeze(from int64) *Frozen {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	v.stateMu.Lock()
+	defer v.stateMu.Unlock()
+	if v.now.Position == from || v.staging != nil {
+		return nil
+	}
+	f := &Frozen{from: from, applied: v.now, dropped: v.dropped, state: v.state}
+	v.staging, v.state = v.state, map[stateKey][]byte{}
+	v.dropped = nil
+	for _, q := range v.changed {
+		q.mu.Lock()
+		f.queues = append(f.queues, frozenQueue{q, q.base, q.min, q.entries[:len(q.entries):len(q.entries)]})
+		q.mu.Unlock()
+		q.dirty = false
+	}
+	v.changed = nil
+	v.keys.mu.RLock()
+	f.keys.pairs, f.keys.first, f.keys.last = v.keys.pairs[:len(v.keys.pairs):len(v.keys.pairs)], v.keys.first, v.keys.last
+	v.keys.mu.RUnlock()
+	return f
+}
+
+// Stage writes the frozen part to the database in one batch and lets go of its memory. flushed is closed once it is on disk.
+func (v *View) Stage(f *Frozen) (flushed <-chan struct{}, err error) {
+	b := v.db.NewBatch()
+	defer b.Close()
+	if err := f.encode(b); err != nil {
+		return nil, err
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return nil, err
+	}
+	v.stateMu.Lock()
+	v.staging = nil
+	v.stateMu.Unlock()
+	for _, fq := range f.queues {
+		fq.queue.trim(fq)
+	}
+	v.keys.trim(len(f.keys.pairs), f.keys.last)
+	return v.db.AsyncFlush()
+}
+
+func (f *Frozen) encode(b *pebble.Batch) error {
+	be := binary.BigEndian
+	for _, topic := range f.dropped { // before what was indexed since
+		for _, kind := range []byte("nq") {
+			prefix := append(append([]byte{kind}, topic...), 0)
+			if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
+				return err
+			}
+		}
+	}
+	var value []byte
+	for _, q := range f.queues {
+		for at := 0; at < len(q.entries); at += entriesPerBlock {
+			block := q.entries[at:min(len(q.entries), at+entriesPerBlock)]
+			value = value[:0]
+			for _, e := range block {
+				value = appendEntry(value, e)
+			}
+			if err := b.Set(be.AppendUint64(q.queue.key('q'), uint64(q.base+int64(at))), value, nil); err != nil {
+				return err
+			}
+		}
+		value = be.AppendUint64(value[:0], uint64(q.base+int64(len(q.entries))))
+		value = be.AppendUint64(value, uint64(q.min))
+		if err := b.Set(q.queue.key('n'), value, nil); err != nil {
+			return err
+		}
+	}
+	for k, value := range f.state {
+		key := append(append(append([]byte("s"), k.kind...), 0), k.key...)
+		var err error
+		if value == nil {
+			err = b.Delete(key, nil)
+		} else {
+			err = b.Set(key, value, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := stageRun(b, f.from, f.applied.Position, f.keys.first, f.keys.last, f.keys.pairs); err != nil {
+		return err
+	}
+	value = append(value[:0], formatVersion)
+	value = be.AppendUint64(value, uint64(f.applied.Position))
+	value = be.AppendUint64(value, uint64(f.applied.LastRecord))
+	value = be.AppendUint64(value, uint64(f.applied.StoreTime))
+	return b.Set([]byte("a"), value, nil)
+}
+
+// trim lets go of the entries that are in the database now.
+func (q *Queue) trim(f frozenQueue) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(f.entries)
+	if n == 0 || q.base != f.base {
+		return
+	}
+	q.base += int64(n)
+	rest := q.entries[n:]
+	if len(rest) == 0 && cap(q.entries) <= entriesPerBlock {
+		q.entries = q.entries[:0]
+		return
+	}
+	q.entries = append(make([]Entry, 0, len(rest)+len(rest)/4), rest...)
+}
+
+// trim lets go of the n oldest pairs; what is left is not older than first.
+func (x *keyIndex) trim(n int, first int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.pairs = append([]pair(nil), x.pairs[n:]...)
+	x.first = first
+}

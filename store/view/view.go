@@ -1,0 +1,304 @@
+package view
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// formatVersion of the database; a newer one is refused as a version.
+const formatVersion = 1
+
+// Applied is what the database is true up to.
+type Applied struct {
+	Position   int64 // log position behind the last record
+	LastRecord int64 // position of that record; -1 when there was none
+	StoreTime  int64 // of that record, ms
+}
+
+// Mutation changes one entry of the broker's state; a nil value deletes it.
+type Mutation struct {
+	Key   string
+	Value []byte
+}
+
+// stateKey names an entry of the broker's state.
+type stateKey struct{ kind, key string }
+
+// KindQueues is the kind of state whose deletion of a topic drops all its queues.
+const KindQueues = "queues"
+
+// View is the derived state. Apply and Freeze exclude one another; readers run beside both.
+type View struct {
+	db *pebble.DB
+
+	queuesMu sync.RWMutex // guards queues
+	queues   map[string][]*Queue
+
+	applyMu sync.Mutex // guards what follows
+	now     Applied
+	changed []*Queue // with entries that are not in the database
+	dropped []string // topics whose queues were dropped since the last Freeze
+
+	stateMu sync.RWMutex // guards the two layers of state that are not in the database
+	state   map[stateKey][]byte
+	staging map[stateKey][]byte
+
+	keys keyIndex
+}
+
+// Open opens the database in dir, or makes it. A crash leaves it true as of an earlier position.
+func Open(fs vfs.FS, dir string) (*View, error) {
+	db, err := pebble.Open(dir, &pebble.Options{
+		FS: fs, DisableWAL: true, Logger: quiet{},
+		MemTableSize:       4 << 20,
+		FormatMajorVersion: pebble.FormatNewest,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the view %s: %w", dir, err)
+	}
+	v := &View{db: db, queues: map[string][]*Queue{}, state: map[stateKey][]byte{}, now: Applied{LastRecord: -1}}
+	if err := v.load(); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+// quiet drops Pebble's chatter; its errors come back from calls, and a fatal one ends the process.
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)           {}
+func (quiet) Errorf(string, ...any)          {}
+func (quiet) Fatalf(format string, a ...any) { panic(fmt.Sprintf(format, a...)) }
+
+// Close closes the database without staging what is in memory.
+func (v *View) Close() error { return v.db.Close() }
+
+func (v *View) load() error {
+	value, closer, err := v.db.Get([]byte("a"))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	be := binary.BigEndian
+	if value[0] > formatVersion {
+		return fmt.Errorf("the view has format version %d, this program reads up to %d: use a newer one", value[0], formatVersion)
+	}
+	v.now = Applied{int64(be.Uint64(value[1:])), int64(be.Uint64(value[9:])), int64(be.Uint64(value[17:]))}
+	_ = closer.Close()
+	return v.scan([]byte("n"), func(key, value []byte) error {
+		topic, id := string(key[:len(key)-5]), int32(be.Uint32(key[len(key)-4:]))
+		q := v.Queue(topic, id)
+		q.base, q.min = int64(be.Uint64(value)), int64(be.Uint64(value[8:]))
+		return nil
+	})
+}
+
+// scan calls fn for each entry whose key begins with prefix, with the rest of the key.
+func (v *View) scan(prefix []byte, fn func(key, value []byte) error) error {
+	return scan(v.db, prefix, fn)
+}
+
+func scan(db pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := fn(it.Key()[len(prefix):], value); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// after returns the least key that is greater than all that begin with prefix.
+func after(prefix []byte) []byte {
+	k := append([]byte(nil), prefix...)
+	k[len(k)-1]++ // prefixes here never end in 0xff
+	return k
+}
+
+// Applied returns the position up to which the view, with what is in memory, is true.
+func (v *View) Applied() Applied {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	return v.now
+}
+
+// Queue returns a queue, made empty when it is new.
+func (v *View) Queue(topic string, id int32) *Queue {
+	if q := v.Find(topic, id); q != nil {
+		return q
+	}
+	v.queuesMu.Lock()
+	defer v.queuesMu.Unlock()
+	list := v.queues[topic]
+	if int(id) < len(list) && list[id] != nil {
+		return list[id]
+	}
+	for int(id) >= len(list) {
+		list = append(list, nil)
+	}
+	q := &Queue{Topic: topic, ID: id, view: v}
+	if message.IsStateTopic(topic) {
+		q.kind = topic[len(message.StatePrefix):]
+	}
+	list[id] = q
+	v.queues[topic] = list
+	return q
+}
+
+// Find returns a queue that exists, nil otherwise. Asking never makes one.
+func (v *View) Find(topic string, id int32) *Queue {
+	v.queuesMu.RLock()
+	defer v.queuesMu.RUnlock()
+	if list := v.queues[topic]; id >= 0 && int(id) < len(list) {
+		return list[id]
+	}
+	return nil
+}
+
+// Ready ends the replay: every queue's sequence goes on behind what was found, in the log or in the base.
+func (v *View) Ready() {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	v.queuesMu.RLock()
+	defer v.queuesMu.RUnlock()
+	for _, list := range v.queues {
+		for _, q := range list {
+			if q != nil && q.settle() {
+				q.dirty = true
+				v.changed = append(v.changed, q)
+			}
+		}
+	}
+}
+
+// Each calls fn for every queue.
+func (v *View) Each(fn func(q *Queue)) {
+	v.queuesMu.RLock()
+	defer v.queuesMu.RUnlock()
+	for _, list := range v.queues {
+		for _, q := range list {
+			if q != nil {
+				fn(q)
+			}
+		}
+	}
+}
+
+// Message is a record as the view sees it.
+type Message struct {
+	Queue       *Queue
+	QueueOffset int64
+	Entry       Entry
+	StoreTime   int64
+	Keys        []uint64
+	MoreKeys    []uint64
+	State       []Mutation // of a state record
+}
+
+// Begin and End enclose the application of a group of records; position is the log's behind the last of them.
+func (v *View) Begin() { v.applyMu.Lock() }
+
+// End ends what Begin began.
+func (v *View) End(position int64) {
+	v.now.Position = position
+	v.applyMu.Unlock()
+}
+
+// Apply takes the next record of the log.
+func (v *View) Apply(m *Message) {
+	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
+	q := m.Queue
+	q.append(m.QueueOffset, m.Entry)
+	if !q.dirty {
+		q.dirty = true
+		v.changed = append(v.changed, q)
+	}
+	if q.kind != "" {
+		v.applyState(q.kind, m.State)
+		return
+	}
+	if len(m.Keys) > 0 {
+		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)
+		v.keys.add(m.Entry.Position, m.StoreTime, m.MoreKeys)
+	}
+}
+
+func (v *View) applyState(kind string, changes []Mutation) {
+	v.stateMu.Lock()
+	for _, c := range changes {
+		v.state[stateKey{kind, c.Key}] = c.Value
+	}
+	v.stateMu.Unlock()
+	if kind == KindQueues {
+		for _, c := range changes {
+			v.dropQueues(c.Key)
+		}
+	}
+}
+
+// dropQueues forgets the queues of a deleted topic; a new topic of that name begins at offset 0.
+func (v *View) dropQueues(topic string) {
+	v.queuesMu.Lock()
+	delete(v.queues, topic)
+	v.queuesMu.Unlock()
+	kept := v.changed[:0]
+	for _, q := range v.changed {
+		if q.Topic != topic {
+			kept = append(kept, q)
+		}
+	}
+	v.changed = kept
+	v.dropped = append(v.dropped, topic)
+}
+
+// State calls fn for each entry of a kind of the broker's state. Entries come in no particular order; value must not be kept.
+func (v *View) State(kind string, fn func(key string, value []byte) error) error {
+	v.stateMu.RLock()
+	defer v.stateMu.RUnlock()
+	prefix := append(append([]byte("s"), kind...), 0)
+	err := v.scan(prefix, func(key, value []byte) error {
+		k := stateKey{kind, string(key)}
+		if _, newer := v.state[k]; newer {
+			return nil
+		}
+		if _, newer := v.staging[k]; newer {
+			return nil
+		}
+		return fn(k.key, value)
+	})
+	if err != nil {
+		return err
+	}
+	for k, value := range v.staging {
+		if _, newer := v.state[k]; k.kind == kind && value != nil && !newer {
+			if err := fn(k.key, value); err != nil {
+				return err
+			}
+		}
+	}
+	for k, value := range v.state {
+		if k.kind == kind && value != nil {
+			if err := fn(k.key, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
