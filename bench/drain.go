@@ -214,16 +214,16 @@ func (t *Target) ranges(ctx context.Context, at []endpoint) ([]*queueRange, erro
 
 // fill sends the backlog and returns the ranges that hold it.
 func (o *DrainOptions) fill(ctx context.Context, at []endpoint, observe Observer) ([]*queueRange, error) {
-	before, err := o.ranges(ctx, at)
-	if err != nil {
-		return nil, err
-	}
 	send := SendOptions{Target: o.Target, Connections: 16, InFlight: 128, SizeBytes: o.SizeBytes, Batch: 1, Count: o.Fill}
 	f, err := newFleet(ctx, &send, at)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.close() }()
+	before, err := o.ranges(ctx, at) // after the fleet's probes
+	if err != nil {
+		return nil, err
+	}
 	f.start()
 	_, err = watcher{observe, f.sent}.window(ctx, "fill", 0, false, f.done)
 	f.stop()

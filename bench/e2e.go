@@ -134,10 +134,12 @@ func (p *pacer) collect() error {
 			continue
 		}
 		p.waiting.Add(-1)
-		if protocol.ResponseCode(h.code) != protocol.RespSuccess {
-			p.codes[h.code]++
-		} else if h.opaque > firstOpaque {
+		switch {
+		case h.opaque == firstOpaque: // of the warm-up
+		case protocol.ResponseCode(h.code) == protocol.RespSuccess:
 			p.acked.Add(1)
+		default:
+			p.codes[h.code]++
 		}
 	}
 }
@@ -223,7 +225,9 @@ func (l *listener) answer(frame []byte, now time.Duration) error {
 	case protocol.RespPullNotFound, protocol.RespPullRetryImmediately, protocol.RespPullOffsetMoved:
 		q.cursor = nextOffset(c, q.cursor)
 	default:
-		l.codes[c.Code]++
+		if now >= l.run.measure[0] {
+			l.codes[c.Code]++
+		}
 		time.Sleep(refusedPause)
 	}
 	l.request(i)

@@ -1,0 +1,87 @@
+# The table of workloads, and how Apogee is started for them. Sourced by run.sh and peers.sh.
+#
+#   BENCH_SECONDS   length of each measurement (10); anything shorter also shrinks the backlog that is drained
+#   BENCH_FILL      messages of the backlog (2000000)
+#   BENCH_RATES     rates of the end to end workloads, messages per second
+#   BENCH_OUT       where the results go (bench/out)
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+bin=${APOGEE_BIN:-$root/bin/apogee}
+seconds=${BENCH_SECONDS:-10}
+if [ "$seconds" -lt 10 ]; then fill=${BENCH_FILL:-200000}; else fill=${BENCH_FILL:-2000000}; fi
+out=${BENCH_OUT:-$root/bench/out}
+[ -x "$bin" ] || { echo "no binary at $bin: run make build, or set APOGEE_BIN" >&2; exit 1; }
+
+# measure DIR CASE WORKLOAD FLAGS...: one line for people, DIR/CASE.json for the table.
+measure() {
+  local dir=$1 name=$2; shift 2
+  mkdir -p "$dir"
+  printf '%-14s %-16s ' "$(basename "$dir")" "$name" >&2
+  if "$bin" bench "$@" --json > "$dir/$name.part" 2> "$dir/$name.err"; then
+    mv "$dir/$name.part" "$dir/$name.json"; rm -f "$dir/$name.err"
+    sed -n 's/^  "rate_per_second": \([0-9]*\).*/\1 messages\/s/p' "$dir/$name.json" >&2
+  else
+    rm -f "$dir/$name.part"; cat "$dir/$name.err" >&2; return 1
+  fi
+}
+
+# sends DIR WARMUP TARGET-FLAGS...
+sends() {
+  local dir=$1 warm=$2; shift 2
+  measure "$dir" 01-send-1k   send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchSend1k
+  measure "$dir" 02-send-128  send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchSend128 --size 128
+  measure "$dir" 03-batch-32  send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchBatch --batch 32 --connections 8 --in-flight 4
+  measure "$dir" 04-one-1k    send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchOne --connections 1 --in-flight 1
+}
+
+# consumes DIR WARMUP-SECONDS ROUNDS TARGET-FLAGS...
+consumes() {
+  local dir=$1 warm=$2 rounds=$3 rate; shift 3
+  measure "$dir" 05-drain-1k drain "$@" --fill "$fill" --rounds "$rounds" --topic BenchDrain
+  for rate in ${BENCH_RATES:-10000 20000 30000 100000}; do
+    # a rate that is not held is a result, not a failure of the run
+    measure "$dir" "$(printf '06-e2e-%06d' "$rate")" e2e "$@" --rate "$rate" --warmup "${warm}s" --duration "${seconds}s" --topic "BenchE2E$rate" || true
+  done
+}
+
+port_free() { ! (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+
+# free_ports: a base of which base-2 to base+9 are free.
+free_ports() {
+  local base i
+  for _ in $(seq 100); do
+    base=$((20000 + RANDOM % 10000))
+    for i in $(seq -2 9); do port_free $((base + i)) || continue 2; done
+    echo "$base"; return
+  done
+  echo "no free ports found" >&2; return 1
+}
+
+# start_apogee DIR [FLAGS...]: sets pid and namesrv, and says how long it took to the first send and what it takes idle.
+start_apogee() {
+  local dir=$1 base began; shift
+  base=$(free_ports); namesrv=127.0.0.1:$((base + 2))
+  mkdir -p "$dir"; began=$(date +%s%N)
+  "$bin" start --dir "$dir/data" --listen 127.0.0.1 --broker-port "$base" --ha-port $((base + 1)) --namesrv-port $((base + 2)) \
+    --admin-port $((base + 3)) --proxy-port $((base + 4)) --grpc-port $((base + 5)) --console-port $((base + 6)) "$@" > "$dir/log" 2>&1 &
+  pid=$!
+  until "$bin" bench send --namesrv "$namesrv" --topic BenchFirst --connections 1 --in-flight 1 --count 1 --warmup 0s > "$dir/first" 2>&1; do
+    kill -0 "$pid" 2> /dev/null || { echo "apogee start failed:" >&2; cat "$dir/log" >&2; return 1; }
+    [ $(($(date +%s%N) - began)) -lt 30000000000 ] || { cat "$dir/first" >&2; return 1; }
+    sleep 0.02
+  done
+  echo "start to first send: $((($(date +%s%N) - began) / 1000000)) ms" >&2
+  if [ -r "/proc/$pid/status" ]; then sleep 2; echo "idle RSS: $(awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status") MiB" >&2; fi
+}
+
+stop_apogee() { kill "$pid" 2> /dev/null || true; wait "$pid" 2> /dev/null || true; pid=; }
+
+# apogee_mode NAME FLUSH-TYPE: all workloads on a fresh directory.
+apogee_mode() {
+  local name=$1 dir=$work/$1
+  mkdir -p "$dir"; echo "flushDiskType=$2" > "$dir/broker.conf"
+  start_apogee "$dir" --conf "$dir/broker.conf"
+  sends "$results/$name" 1s --namesrv "$namesrv" --pid "$pid"
+  consumes "$results/$name" 2 1 --namesrv "$namesrv" --pid "$pid"
+  stop_apogee; rm -rf "$dir"
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/apogeemq/apogee/bench"
+	"github.com/spf13/cobra"
+)
+
+func newBenchCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure a broker: sends, draining a backlog, end to end latency",
+		Long: "Measures Apogee or Apache RocketMQ over plain remoting.\n\n" +
+			"With --pid (Linux) the report has the server's CPU time per message and its memory.",
+	}
+	c.AddCommand(newBenchSendCommand(), newBenchDrainCommand(), newBenchEndToEndCommand(), newBenchTableCommand())
+	return c
+}
+
+// benchFlags are those of every workload.
+type benchFlags struct {
+	target bench.Target
+	warmup string
+	out    output
+}
+
+func (f *benchFlags) add(c *cobra.Command, topic string) {
+	fs := c.Flags()
+	fs.StringVar(&f.target.NameServer, "namesrv", defaultNameServer(), "name server, host:port[;host:port] (environment NAMESRV_ADDR)")
+	fs.StringVar(&f.target.Broker, "broker", "", "broker's host:port, instead of asking the name server")
+	fs.StringVar(&f.target.Topic, "topic", topic, "topic; created when it is missing")
+	fs.IntVar(&f.target.Queues, "queues", 8, "queues of a topic that is created")
+	fs.StringVar(&f.target.Header, "header", "binary", "header serialisation: binary or json")
+	fs.IntVar(&f.target.ServerPID, "pid", 0, "server's process id, to report its CPU time and memory (Linux)")
+	f.out.flag(c)
+}
+
+func (f *benchFlags) resolve() {
+	if f.target.Broker != "" {
+		f.target.NameServer = ""
+	}
+}
+
+func (f *benchFlags) report(c *cobra.Command, r *bench.Report, err error) error {
+	if err != nil {
+		return err
+	}
+	if f.out.json {
+		return f.out.writeJSON(c.OutOrStdout(), r)
+	}
+	r.Print(c.OutOrStdout())
+	return nil
+}
+
+// observer draws one line that is overwritten, on a terminal only.
+func (f *benchFlags) observer(w io.Writer) (observe bench.Observer, done func()) {
+	if file, ok := w.(*os.File); !ok || !isTerminal(file) {
+		return nil, func() {}
+	}
+	return func(p bench.Progress) { fmt.Fprintf(w, "\r\x1b[K%s", progressLine(p)) }, func() { fmt.Fprint(w, "\r\x1b[K") }
+}
+
+const progressCells = 24
+
+func progressLine(p bench.Progress) string {
+	bar := ""
+	if p.Total > 0 {
+		n := min(int(float64(progressCells)*float64(p.Elapsed)/float64(p.Total)), progressCells)
+		cells := make([]byte, progressCells)
+		for i := range cells {
+			cells[i] = '.'
+			if i < n {
+				cells[i] = '#'
+			}
+		}
+		bar = "[" + string(cells) + "] "
+	}
+	return fmt.Sprintf("%-8s %s%5.1f s  %12d messages  %10.0f/s", p.Phase, bar, p.Elapsed.Seconds(), p.Messages, p.Rate)
+}
+
+func newBenchSendCommand() *cobra.Command {
+	var f benchFlags
+	o := bench.SendOptions{}
+	var duration time.Duration
+	c := &cobra.Command{
+		Use:   "send",
+		Short: "Pipelined sends: connections x in-flight requests are outstanding at any time",
+		Example: "  apogee bench send                                        # throughput\n" +
+			"  apogee bench send --connections 1 --in-flight 1          # latency of one request\n" +
+			"  apogee bench send --batch 32 --connections 8 --in-flight 4",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var err error
+			if o.Warmup, err = bench.ParseWarmup(f.warmup); err != nil {
+				return err
+			}
+			f.resolve()
+			o.Target, o.Duration = f.target, bench.Seconds(duration)
+			observe, done := f.observer(c.ErrOrStderr())
+			r, err := bench.Send(c.Context(), o, observe)
+			done()
+			return f.report(c, r, err)
+		},
+	}
+	f.add(c, "ApogeeBenchSend")
+	fs := c.Flags()
+	fs.IntVar(&o.Connections, "connections", 16, "connections")
+	fs.IntVar(&o.InFlight, "in-flight", 128, "unanswered requests of a connection")
+	fs.IntVar(&o.SizeBytes, "size", 1024, "body bytes of a message")
+	fs.IntVar(&o.Batch, "batch", 1, "messages in a request")
+	fs.DurationVar(&duration, "duration", 10*time.Second, "length of the measurement")
+	fs.Int64Var(&o.Count, "count", 0, "messages to send, instead of --duration")
+	fs.StringVar(&f.warmup, "warmup", "1s", "sends before the measurement: a duration, or until-stable (60s at most)")
+	return c
+}
+
+func newBenchDrainCommand() *cobra.Command {
+	var f benchFlags
+	o := bench.DrainOptions{}
+	c := &cobra.Command{
+		Use:   "drain",
+		Short: "Fill a topic, then pull all of it",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			f.resolve()
+			o.Target = f.target
+			observe, done := f.observer(c.ErrOrStderr())
+			r, err := bench.Drain(c.Context(), o, observe)
+			done()
+			return f.report(c, r, err)
+		},
+	}
+	f.add(c, "ApogeeBenchDrain")
+	fs := c.Flags()
+	fs.Int64Var(&o.Fill, "fill", 2_000_000, "messages to send first; 0 drains what the topic holds")
+	fs.IntVar(&o.SizeBytes, "size", 1024, "body bytes of a message that is sent first")
+	fs.IntVar(&o.Consumers, "consumers", 4, "connections, among which the queues are shared out")
+	fs.IntVar(&o.InFlight, "in-flight", 4, "unanswered pulls of a queue, each of its own part of it")
+	fs.IntVar(&o.PullMax, "pull-max", 32, "messages that a pull asks for")
+	fs.IntVar(&o.Rounds, "rounds", 1, "how often the backlog is read; the last time is measured")
+	fs.StringVar(&o.Group, "group", "apogee_bench_drain", "consumer group")
+	fs.BoolVar(&o.Verify, "verify", false, "check the checksum of every record")
+	return c
+}
+
+func newBenchEndToEndCommand() *cobra.Command {
+	var f benchFlags
+	o := bench.EndToEndOptions{}
+	var duration, grace time.Duration
+	c := &cobra.Command{
+		Use:   "e2e",
+		Short: "Sends at a fixed rate and long-polling consumers: what is delivered, and how late",
+		Long: "Sends at a fixed rate while consumers of a group long-poll. A latency counts from the instant at which the schedule wanted\n" +
+			"the message sent to its receipt, so that a server that stalls the senders cannot hide it.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var err error
+			if o.Warmup, err = bench.ParseWarmup(f.warmup); err != nil {
+				return err
+			}
+			f.resolve()
+			o.Target, o.Duration, o.Grace = f.target, bench.Seconds(duration), bench.Seconds(grace)
+			observe, done := f.observer(c.ErrOrStderr())
+			r, err := bench.EndToEndLatency(c.Context(), o, observe)
+			done()
+			return f.report(c, r, err)
+		},
+	}
+	f.add(c, "ApogeeBenchE2E")
+	fs := c.Flags()
+	fs.Float64Var(&o.Rate, "rate", 10_000, "messages per second, of all senders")
+	fs.IntVar(&o.Senders, "senders", 4, "sending connections")
+	fs.IntVar(&o.Consumers, "consumers", 4, "consuming connections, among which the queues are shared out")
+	fs.IntVar(&o.InFlight, "in-flight", 4096, "unanswered sends of a sender, beyond which it holds back")
+	fs.IntVar(&o.SizeBytes, "size", 1024, "body bytes of a message")
+	fs.IntVar(&o.PullMax, "pull-max", 32, "messages that a pull asks for")
+	fs.DurationVar(&duration, "duration", 10*time.Second, "length of the measurement")
+	fs.DurationVar(&grace, "grace", 2*time.Second, "how long after the last send a message still counts as delivered")
+	fs.StringVar(&f.warmup, "warmup", "2s", "time before the measurement")
+	fs.StringVar(&o.Group, "group", "apogee_bench_e2e", "consumer group")
+	return c
+}
+
+func newBenchTableCommand() *cobra.Command {
+	var out output
+	var baseline string
+	c := &cobra.Command{
+		Use:   "table DIR",
+		Short: "Print the results DIR/SERVER/CASE.json side by side",
+		Args:  exactlyOne("directory"),
+		RunE: func(c *cobra.Command, args []string) error {
+			results, err := bench.ReadResults(os.DirFS(args[0]))
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			if out.json {
+				return out.writeJSON(c.OutOrStdout(), results)
+			}
+			return bench.PrintResults(c.OutOrStdout(), results, baseline)
+		},
+	}
+	c.Flags().StringVar(&baseline, "baseline", "rocketmq", "server of which the others are given as a multiple")
+	out.flag(c)
+	return c
+}

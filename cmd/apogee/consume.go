@@ -1,0 +1,419 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/spf13/cobra"
+)
+
+const (
+	pullCount   = 32
+	suspendTime = 15 * time.Second
+	// commitInterval is how often --commit writes offsets while following.
+	commitInterval = 2 * time.Second
+	// offsetMax separates offsets from timestamps in ms: 2001-09-09, or 10^12 messages in a queue.
+	offsetMax = 1_000_000_000_000
+)
+
+// consume are the flags of consume.
+type consume struct {
+	clusterFlags
+	group, from, tag      string
+	follow, commit, table bool
+	max                   int64
+}
+
+func newConsumeCommand() *cobra.Command {
+	var f consume
+	c := &cobra.Command{
+		Use:   "consume TOPIC",
+		Short: "Print a topic's messages",
+		Long: "Prints a topic's messages in the order in which they were stored, bodies only unless --table or --json is given.\n\n" +
+			"It reads all queues itself, beside the group's members if there are any. With --group it begins where the group stands, and\n" +
+			"with --commit it moves the group's offsets past what it printed.",
+		Example: "  apogee consume orders\n  apogee consume orders --follow --tag 'paid || shipped'\n  apogee consume orders --from 2026-01-31T08:00:00Z --max 10 --table",
+		Args:    exactlyOne("topic"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return withCluster(c, &f.clusterFlags, func(ctx context.Context, cl *cluster) error { return f.run(ctx, c, cl, args[0]) })
+		},
+	}
+	f.add(c)
+	fs := c.Flags()
+	fs.StringVar(&f.group, "group", "", "consumer group whose offsets are read")
+	fs.StringVar(&f.from, "from", "", "first, last, a queue offset, or a time (RFC 3339 or ms since 1970);\ndefault: where --group stands, else last with --follow and first without")
+	fs.BoolVar(&f.follow, "follow", false, "go on with new messages as they come")
+	fs.Int64Var(&f.max, "max", 0, "stop after this many messages (0: no limit)")
+	fs.StringVar(&f.tag, "tag", "*", "tags, as in 'a || b'")
+	fs.BoolVar(&f.commit, "commit", false, "commit the offsets of what was printed (needs --group)")
+	fs.BoolVar(&f.table, "table", false, "print queue, offset, time, keys, tags and properties too")
+	c.MarkFlagsMutuallyExclusive("table", "json")
+	return c
+}
+
+// start is where reading begins.
+type start struct {
+	kind  startKind
+	value int64
+}
+
+type startKind int
+
+const (
+	startFirst startKind = iota
+	startLast
+	startOffset
+	startTime
+)
+
+func parseStart(s string) (start, error) {
+	switch s {
+	case "first":
+		return start{kind: startFirst}, nil
+	case "last":
+		return start{kind: startLast}, nil
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
+		if n < offsetMax {
+			return start{startOffset, n}, nil
+		}
+		return start{startTime, n}, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return start{startTime, t.UnixMilli()}, nil
+		}
+	}
+	return start{}, fmt.Errorf("--from %q: want first, last, an offset, or a time such as 2026-01-31T08:00:00Z", s)
+}
+
+// reader reads one queue.
+type reader struct {
+	queue
+	next    int64            // where the next pull begins
+	end     int64            // without --follow: where reading stops
+	pending []message.Record // pulled, not printed
+	printed int64            // offset after the last printed one; -1: none yet
+}
+
+// done moves the printed offset: past the record, or past what the filter left out when all is printed.
+func (r *reader) done(offset int64) {
+	r.printed = offset + 1
+	if len(r.pending) == 0 {
+		r.printed = max(r.printed, r.next)
+	}
+}
+
+var errEnough = errors.New("enough messages")
+
+func (f *consume) run(ctx context.Context, c *cobra.Command, cl *cluster, topic string) error {
+	if f.commit && f.group == "" {
+		return fmt.Errorf("--commit needs --group: whose offsets?")
+	}
+	if f.group != "" {
+		if err := message.CheckGroup(f.group); err != nil {
+			return err
+		}
+	}
+	if f.max < 0 {
+		return fmt.Errorf("--max %d: want 0 (no limit) or more", f.max)
+	}
+	route, err := cl.route(ctx, topic)
+	if err != nil {
+		return err
+	}
+	qs := queues(route, protocol.PermRead)
+	if len(qs) == 0 {
+		return fmt.Errorf("topic %q has no queue that can be read (permission %s)", topic, summary(topic, route).Perm)
+	}
+	readers, err := f.readers(ctx, cl, topic, qs)
+	if err != nil {
+		return err
+	}
+	p := newMessagePrinter(f, c.OutOrStdout(), topic)
+	if f.follow {
+		err = f.followAll(ctx, cl, topic, readers, p)
+	} else {
+		err = f.readAll(ctx, cl, topic, readers, p)
+	}
+	if errors.Is(err, errEnough) || f.follow && ctx.Err() != nil {
+		err = nil // --max was reached, or a person ended --follow
+	}
+	return errors.Join(err, p.flush(), f.commitAll(cl, topic, readers))
+}
+
+// readers finds out where each queue's reading begins and ends.
+func (f *consume) readers(ctx context.Context, cl *cluster, topic string, qs []queue) ([]*reader, error) {
+	from := start{kind: startFirst}
+	if f.follow {
+		from.kind = startLast
+	}
+	if f.from != "" {
+		var err error
+		if from, err = parseStart(f.from); err != nil {
+			return nil, err
+		}
+	}
+	var out []*reader
+	for _, q := range qs {
+		low, err := cl.offset(ctx, protocol.ReqGetMinOffset, topic, q)
+		if err != nil {
+			return nil, err
+		}
+		r := &reader{queue: q, printed: -1}
+		if r.end, err = cl.offset(ctx, protocol.ReqGetMaxOffset, topic, q); err != nil {
+			return nil, err
+		}
+		if r.next, err = f.begin(ctx, cl, topic, r, from, max(low, 0)); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (f *consume) begin(ctx context.Context, cl *cluster, topic string, r *reader, from start, low int64) (int64, error) {
+	if f.from == "" && f.group != "" {
+		offset, ok, err := cl.committed(ctx, f.group, topic, r.queue)
+		if err != nil || ok {
+			return max(offset, low), err
+		}
+	}
+	switch from.kind {
+	case startLast:
+		return r.end, nil
+	case startOffset:
+		return min(max(from.value, low), r.end), nil
+	case startTime:
+		var o protocol.OffsetResult
+		h := &protocol.QueueHeader{Topic: topic, QueueID: r.id, Timestamp: from.value}
+		_, err := cl.ask(ctx, r.addr, request{code: protocol.ReqSearchOffsetByTimestamp, header: h}, &o)
+		return max(o.Offset, low), err
+	}
+	return low, nil
+}
+
+// committed returns a group's offset in a queue, false when it has none.
+func (c *cluster) committed(ctx context.Context, group, topic string, q queue) (int64, bool, error) {
+	var o protocol.OffsetResult
+	h := &protocol.ConsumerOffsetHeader{Group: group, Topic: topic, QueueID: q.id, SetZeroIfNotFound: "false"}
+	_, err := c.ask(ctx, q.addr, request{code: protocol.ReqQueryConsumerOffset, header: h}, &o)
+	if isCode(err, protocol.RespQueryNotFound) {
+		return 0, false, nil
+	}
+	return o.Offset, err == nil, err
+}
+
+// commitAll moves the group's offsets past what was printed. It has its own time limit, because it also runs after an interrupt.
+func (f *consume) commitAll(cl *cluster, topic string, readers []*reader) error {
+	if !f.commit {
+		return nil
+	}
+	for _, r := range readers {
+		if r.printed < 0 {
+			continue
+		}
+		h := &protocol.ConsumerOffsetHeader{Group: f.group, Topic: topic, QueueID: r.id, CommitOffset: r.printed, Update: true}
+		if _, err := cl.ask(context.Background(), r.addr, request{code: protocol.ReqUpdateConsumerOffset, header: h}, nil); err != nil {
+			return fmt.Errorf("cannot commit offset %d of queue %d for group %q: %w", r.printed, r.id, f.group, err)
+		}
+	}
+	return nil
+}
+
+// readAll prints what the queues held at the start, merged by store time.
+func (f *consume) readAll(ctx context.Context, cl *cluster, topic string, readers []*reader, p *messagePrinter) error {
+	for {
+		var first *reader
+		for _, r := range readers {
+			if err := r.fill(ctx, cl, f, topic); err != nil {
+				return err
+			}
+			if len(r.pending) > 0 && (first == nil || r.pending[0].StoreTime < first.pending[0].StoreTime) {
+				first = r
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		if err := p.next(first); err != nil {
+			return err
+		}
+	}
+}
+
+// fill pulls until there is a message to print, or the end.
+func (r *reader) fill(ctx context.Context, cl *cluster, f *consume, topic string) error {
+	for len(r.pending) == 0 && r.next < r.end {
+		got, err := cl.pull(ctx, f.pull(topic, r, 0))
+		if err != nil {
+			return err
+		}
+		if got.next <= r.next && len(got.records) == 0 {
+			return nil // the view is behind the offsets we were told, or the rest is gone
+		}
+		r.next = got.next
+		for _, m := range got.records {
+			if m.QueueOffset < r.end {
+				r.pending = append(r.pending, m)
+			}
+		}
+		if len(got.records) == 0 && r.printed >= 0 {
+			r.printed = min(r.next, r.end)
+		}
+	}
+	return nil
+}
+
+func (f *consume) pull(topic string, r *reader, suspend time.Duration) pullRequest {
+	group := f.group
+	if group == "" {
+		group = toolsGroup
+	}
+	return pullRequest{group: group, topic: topic, queue: r.queue, offset: r.next, count: pullCount, expression: f.tag, suspend: suspend}
+}
+
+// followAll long-polls every queue until the context ends.
+func (f *consume) followAll(ctx context.Context, cl *cluster, topic string, readers []*reader, p *messagePrinter) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type arrival struct {
+		r   *reader
+		got *pulled
+		err error
+	}
+	arrivals := make(chan arrival)
+	// each queue has one pull outstanding; the next one goes out when its messages are printed
+	ask := func(r *reader) {
+		q := f.pull(topic, r, suspendTime)
+		go func() {
+			got, err := cl.pull(ctx, q)
+			select {
+			case arrivals <- arrival{r, got, err}:
+			case <-ctx.Done():
+			}
+		}()
+	}
+	for _, r := range readers {
+		ask(r)
+	}
+	commit := time.NewTicker(commitInterval)
+	defer commit.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-commit.C:
+			if err := f.commitAll(cl, topic, readers); err != nil {
+				return err
+			}
+		case a := <-arrivals:
+			if a.err != nil {
+				return a.err
+			}
+			a.r.next, a.r.pending = a.got.next, a.got.records
+			for len(a.r.pending) > 0 {
+				if err := p.next(a.r); err != nil {
+					return err
+				}
+			}
+			if err := p.flush(); err != nil {
+				return err
+			}
+			ask(a.r)
+		}
+	}
+}
+
+// consumedMessage is a message as --json prints it, one a line.
+type consumedMessage struct {
+	Topic      string            `json:"topic"`
+	Broker     string            `json:"broker"`
+	Queue      int32             `json:"queue"`
+	Offset     int64             `json:"offset"`
+	ID         string            `json:"id,omitempty"`
+	Keys       []string          `json:"keys,omitempty"`
+	Tags       string            `json:"tags,omitempty"`
+	Properties map[string]string `json:"properties,omitempty"`
+	Stored     time.Time         `json:"stored"`
+	Born       time.Time         `json:"born"`
+	Body       string            `json:"body"`
+	Binary     bool              `json:"body_is_hex,omitempty"` // the body is not text
+}
+
+// messagePrinter prints messages as the flags want it.
+type messagePrinter struct {
+	out   io.Writer
+	how   *consume
+	topic string
+	left  int64 // of --max
+	rows  *table
+}
+
+func newMessagePrinter(f *consume, w io.Writer, topic string) *messagePrinter {
+	p := &messagePrinter{out: w, how: f, topic: topic, left: f.max}
+	p.newRows()
+	return p
+}
+
+func (p *messagePrinter) newRows() {
+	p.rows = newTable("BROKER", "QUEUE", "OFFSET", "STORED", "KEYS", "TAGS", "PROPERTIES", "BODY")
+}
+
+// next prints the reader's first pending message; errEnough after the last one of --max.
+func (p *messagePrinter) next(r *reader) error {
+	m := r.pending[0]
+	r.pending = r.pending[1:]
+	body, err := bodyOf(&m)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.how.out.json:
+		err = p.json(r.broker, &m, body)
+	case p.how.table:
+		own, properties := splitProperties(m.Properties)
+		p.rows.add(r.broker, m.QueueID, m.QueueOffset, time.UnixMilli(m.StoreTime).Format(timeLayout), strings.Join(own.keys, " "), own.tags,
+			propertyText(properties), cell(body))
+	default:
+		_, err = fmt.Fprintf(p.out, "%s\n", body)
+	}
+	if err != nil {
+		return err
+	}
+	r.done(m.QueueOffset)
+	if p.left--; p.left == 0 {
+		return errEnough
+	}
+	return nil
+}
+
+func (p *messagePrinter) json(broker string, m *message.Record, body []byte) error {
+	own, properties := splitProperties(m.Properties)
+	v := consumedMessage{
+		Topic: p.topic, Broker: broker, Queue: m.QueueID, Offset: m.QueueOffset, ID: own.id, Keys: own.keys, Tags: own.tags, Properties: properties,
+		Stored: time.UnixMilli(m.StoreTime), Born: time.UnixMilli(m.BornTime), Body: string(body),
+	}
+	if !utf8.Valid(body) {
+		v.Body, v.Binary = fmt.Sprintf("%x", body), true
+	}
+	return writeJSONLine(p.out, v)
+}
+
+// flush prints the table's rows.
+func (p *messagePrinter) flush() error {
+	if len(p.rows.rows) == 0 {
+		return nil
+	}
+	rows := p.rows
+	p.newRows()
+	return rows.write(p.out)
+}
