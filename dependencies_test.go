@@ -31,14 +31,15 @@ func TestDependenciesAreExplained(t *testing.T) {
 	for _, r := range mod.Require {
 		required = append(required, r.Path)
 	}
-	report(t, dependencyProblems(string(page), required, importedModules(readTree(t), required)))
+	report(t, dependencyProblems(string(page), required, readTree(t)))
 }
 
 func TestDependenciesFindFaults(t *testing.T) {
 	required := []string{"example.org/used", "example.org/used/v2", "example.org/indirect"}
-	imported := importedModules([]*source{
+	files := []*source{
 		parseSource(t, "p/a.go", "package p\n\nimport _ \"example.org/used/v2/sub\"\n\nimport _ \"fmt\"\n"),
-	}, required)
+		parseSource(t, "p/a_test.go", "package p\n\nimport _ \"example.org/new/sub\"\n"),
+	}
 	const (
 		heading = "| Module | What for | Why this one |\n|---|---|---|\n"
 		used    = "| `example.org/used/v2` | bytes | it is small |\n"
@@ -48,13 +49,14 @@ func TestDependenciesFindFaults(t *testing.T) {
 	}{
 		{"explained", heading + used, ""},
 		{"what is not imported may be explained early", heading + used + "| `example.org/indirect` | bytes | small |\n", ""},
+		{"imported before go.mod says so", heading + used + "| `example.org/new` | bytes | small |\n", ""},
 		{"missing", heading, "example.org/used/v2 has no row"},
 		{"stale", heading + used + "| `example.org/gone` | bytes | small |\n", "example.org/gone is not in go.mod"},
 		{"no reason", heading + "| `example.org/used/v2` | bytes | |\n", "example.org/used/v2 has an empty cell"},
 		{"twice", heading + used + used, "example.org/used/v2 has two rows"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			problems := dependencyProblems(c.page, required, imported)
+			problems := dependencyProblems(c.page, required, files)
 			if c.want == "" && len(problems) != 0 || c.want != "" && (len(problems) != 1 || !strings.Contains(problems[0], c.want)) {
 				t.Errorf("got %q, want %q", problems, c.want)
 			}
@@ -84,7 +86,7 @@ func importedModules(files []*source, required []string) []string {
 
 var dependencyRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|([^|\n]*)\\|([^|\n]*)\\|$")
 
-func dependencyProblems(page string, required, imported []string) []string {
+func dependencyProblems(page string, required []string, files []*source) []string {
 	var problems, explained []string
 	add := func(module, what string) {
 		problems = append(problems, dependenciesPage+": "+module+" "+what)
@@ -96,12 +98,12 @@ func dependencyProblems(page string, required, imported []string) []string {
 			add(module, "has two rows")
 		case strings.TrimSpace(row[2]) == "" || strings.TrimSpace(row[3]) == "":
 			add(module, "has an empty cell: say what for, and why this one")
-		case !slices.Contains(required, module):
+		case !slices.Contains(required, module) && len(importedModules(files, []string{module})) == 0:
 			add(module, "is not in go.mod: delete its row")
 		}
 		explained = append(explained, module)
 	}
-	for _, module := range imported {
+	for _, module := range importedModules(files, required) {
 		if !slices.Contains(explained, module) {
 			add(module, "has no row, but it is imported: say what for, and why this one")
 		}

@@ -2,6 +2,7 @@ package apogee_test
 
 import (
 	"fmt"
+	"go/ast"
 	"slices"
 	"strings"
 	"testing"
@@ -43,8 +44,12 @@ var forbidden = map[string][]string{
 	"namesrv":  {"net"},
 }
 
-// harmless are the packages below net and os that do no I/O.
-var harmless = []string{"net/netip", "net/url"}
+// harmless are the packages below net that do no I/O, and the functions of net that
+// only put text together: a file that uses nothing else of net may import it.
+var (
+	harmless          = []string{"net/netip", "net/url"}
+	harmlessFunctions = []string{"JoinHostPort", "SplitHostPort"}
+)
 
 func TestLayers(t *testing.T) {
 	report(t, layerProblems(productOnly(readTree(t))))
@@ -72,6 +77,8 @@ func TestLayersFindFaults(t *testing.T) {
 		{"unknown import", "server/a.go", of(modulePath + "/nowhere"), "add it to the table layers"},
 		{"bytes do no I/O", "protocol/a.go", of("net"), "protocol must not import net"},
 		{"bytes do not log", "message/a.go", of("log/slog"), "message must not import log/slog"},
+		{"text is not I/O", "namesrv/a.go", "package p\n\nimport \"net\"\n\nvar x = net.JoinHostPort\n", ""},
+		{"dialling is", "namesrv/a.go", "package p\n\nimport \"net\"\n\nvar x, y = net.JoinHostPort, net.Dial\n", "must not import net"},
 		{"a prefix is not a parent", "message/a.go", of("oscillator"), ""},
 	}, layerProblems)
 }
@@ -104,12 +111,30 @@ func layerProblems(files []*source) []string {
 			continue
 		}
 		for _, spec := range s.file.Imports {
+			if importPath(spec) == "net" && usesOnly(s, "net", harmlessFunctions) {
+				continue
+			}
 			if problem := importProblem(s.pkg(), family, line, importPath(spec)); problem != "" {
 				problems = append(problems, s.at(spec)+": "+problem)
 			}
 		}
 	}
 	return problems
+}
+
+// usesOnly says whether a file uses nothing else of an import than these names.
+func usesOnly(s *source, imported string, names []string) bool {
+	used, others := false, false
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := sel.X.(*ast.Ident); ok && s.imported(x.Name) == imported {
+				used = true
+				others = others || !slices.Contains(names, sel.Sel.Name)
+			}
+		}
+		return true
+	})
+	return used && !others
 }
 
 func unknownPackage(where, pkg string) string {
