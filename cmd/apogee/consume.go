@@ -260,14 +260,14 @@ func (r *reader) fill(ctx context.Context, cl *cluster, f *consume, topic string
 		if got.next <= r.next && len(got.records) == 0 {
 			return nil // the view is behind the offsets we were told, or the rest is gone
 		}
-		r.next = got.next
+		r.next = min(got.next, r.end)
 		for _, m := range got.records {
 			if m.QueueOffset < r.end {
 				r.pending = append(r.pending, m)
 			}
 		}
-		if len(got.records) == 0 && r.printed >= 0 {
-			r.printed = min(r.next, r.end)
+		if len(r.pending) == 0 && r.printed >= 0 {
+			r.printed = r.next // the filter left the rest out
 		}
 	}
 	return nil

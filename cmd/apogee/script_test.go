@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the scripts run this binary as apogee.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"apogee": func() { os.Exit(run()) }})
+}
+
+// TestScripts runs testdata/*.txtar against a server of their own, on free ports. In a script:
+//
+//	up            waits until `apogee start $START &server&` is ready
+//	$START        the flags of apogee start; the directory is $WORK/data
+//	NAMESRV_ADDR  is set, so that every command finds the server
+func TestScripts(t *testing.T) {
+	if c, _, err := newRootCommand().Find([]string{"start"}); err != nil || c.Name() != "start" {
+		t.Skip("this build has no start command")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: setupScript,
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady},
+	})
+}
+
+func setupScript(e *testscript.Env) error {
+	p, err := freePorts()
+	if err != nil {
+		return err
+	}
+	e.Setenv("NAMESRV_ADDR", "127.0.0.1:"+strconv.Itoa(p.namesrv))
+	e.Setenv("READY", fmt.Sprintf("http://127.0.0.1:%d/readyz", p.admin))
+	e.Setenv("NAMESRV_PORT", strconv.Itoa(p.namesrv))
+	e.Setenv("BROKER_PORT", strconv.Itoa(p.broker))
+	e.Setenv("ADMIN_PORT", strconv.Itoa(p.admin))
+	e.Setenv("HA_PORT", strconv.Itoa(p.ha))
+	return nil
+}
+
+type ports struct{ namesrv, broker, admin, ha int }
+
+// freePorts finds ports that nobody listens on; the one two below the broker's is free too.
+func freePorts() (p ports, err error) {
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			_ = l.Close()
+		}
+	}()
+	take := func(at int) int {
+		l, e := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", at))
+		if e != nil {
+			err = e
+			return 0
+		}
+		held = append(held, l)
+		return l.Addr().(*net.TCPAddr).Port
+	}
+	for range 20 {
+		err = nil
+		p = ports{namesrv: take(0), broker: take(0), admin: take(0), ha: take(0)}
+		if take(p.broker - 2); err == nil {
+			return p, nil
+		}
+	}
+	return p, fmt.Errorf("no free ports: %w", err)
+}
+
+const readyTimeout = 20 * time.Second
+
+func awaitReady(ts *testscript.TestScript, _ bool, _ []string) {
+	var last error
+	for deadline := time.Now().Add(readyTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var r *http.Response
+		if r, last = http.Get(ts.Getenv("READY")); last == nil {
+			_ = r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return
+			}
+			last = fmt.Errorf("status %s", r.Status)
+		}
+	}
+	ts.Fatalf("the server is not ready after %s: %v", readyTimeout, last)
+}
