@@ -107,17 +107,18 @@ func TestCountRecords(t *testing.T) {
 
 // A sender that was stalled must count its messages from when they were due: the schedule does not move.
 func TestScheduleDoesNotMoveWhenTheServerStalls(t *testing.T) {
-	s := newSchedule(1000, 0, 1, 0, time.Second)
+	s := newSchedule(1000, 0, 1, 0, 0, time.Second)
 	if s.total != 1000 || s.measured != 0 {
 		t.Fatalf("total %d, measured from %d; want 1000 and 0", s.total, s.measured)
 	}
-	sent := s.due(10*time.Millisecond, 0)
+	_, sent := s.due(10*time.Millisecond, 0)
 	if sent != 11 {
 		t.Fatalf("%d due at 10 ms, want 11 (0 to 10 ms)", sent)
 	}
 	// stalled until 500 ms
-	late := s.due(500*time.Millisecond, sent)
-	if late != 490 {
+	first, last := s.due(500*time.Millisecond, sent)
+	late := last - first
+	if first != sent || late != 490 {
 		t.Errorf("%d due after the stall, want 490", late)
 	}
 	h := newHistogram()
@@ -132,18 +133,41 @@ func TestScheduleDoesNotMoveWhenTheServerStalls(t *testing.T) {
 func TestScheduleSharesTheRate(t *testing.T) {
 	total, measured := 0, 0
 	for i := range 4 {
-		s := newSchedule(10_000, i, 4, 2*time.Second, 10*time.Second)
+		s := newSchedule(10_000, i, 4, 2*time.Second, time.Second, 10*time.Second)
 		total += s.total
 		measured += s.total - s.measured
-		if s.at(s.measured) < 2*time.Second || s.measured > 0 && s.at(s.measured-1) >= 2*time.Second {
+		if s.at(s.measured) < 3*time.Second || s.measured > 0 && s.at(s.measured-1) >= 2*time.Second {
 			t.Errorf("sender %d: the first measured message is due at %s", i, s.at(s.measured))
 		}
-		if s.at(s.total-1) >= 12*time.Second {
+		if s.at(s.total-1) >= 13*time.Second {
 			t.Errorf("sender %d: the last message is due at %s", i, s.at(s.total-1))
 		}
 	}
 	if total != 120_000 || measured != 100_000 {
 		t.Errorf("%d messages, %d measured; want 120000 and 100000", total, measured)
+	}
+}
+
+// What the server was late with in the warm-up is not sent in the measurement.
+func TestScheduleSettlesAfterTheWarmup(t *testing.T) {
+	s := newSchedule(1000, 0, 1, time.Second, 500*time.Millisecond, time.Second)
+	for _, c := range []struct {
+		at                time.Duration
+		sent, first, last int
+	}{
+		{999 * time.Millisecond, 300, 300, 1000},
+		{time.Second, 300, 1000, 1000},
+		{1499 * time.Millisecond, 1000, 1000, 1000},
+		{1500 * time.Millisecond, 300, 1000, 1001},
+		{2 * time.Second, 1100, 1100, 1501},
+		{9 * time.Second, 1100, 1100, 2000},
+	} {
+		if first, last := s.due(c.at, c.sent); first != c.first || last != c.last {
+			t.Errorf("at %s, %d sent: %d to %d due, want %d to %d", c.at, c.sent, first, last, c.first, c.last)
+		}
+	}
+	if s.at(999) != 999*time.Millisecond || s.at(1000) != 1500*time.Millisecond {
+		t.Errorf("message 999 leaves at %s, 1000 at %s", s.at(999), s.at(1000))
 	}
 }
 

@@ -72,6 +72,9 @@ func (p *puller) run() error {
 		if err := p.flush(); err != nil {
 			return err
 		}
+		if err := p.conn.nc.SetReadDeadline(time.Now().Add(readyTimeout)); err != nil {
+			return err
+		}
 		if err := p.conn.fill(); err != nil {
 			return err
 		}

@@ -22,6 +22,8 @@ const (
 	heartbeatInterval = 20 * time.Second
 	// listenLead is between the first long poll and the first send.
 	listenLead = 200 * time.Millisecond
+	// settleTime is between warm-up and measurement.
+	settleTime = 2 * time.Second
 	// refusedPause is before a pull that was refused is repeated.
 	refusedPause = 20 * time.Millisecond
 )
@@ -58,7 +60,7 @@ type pacer struct {
 func newPacer(r *run, i int, c *conn, e endpoint, o *EndToEndOptions) *pacer {
 	p := &pacer{run: r, index: i, conn: c, queues: e.queues, limit: o.InFlight, codes: codeCounts{}}
 	p.t = sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, 1, o.Target.serialization()})
-	p.plan = newSchedule(o.Rate, i, o.Senders, time.Duration(o.Warmup.Duration), time.Duration(o.Duration))
+	p.plan = newSchedule(o.Rate, i, o.Senders, time.Duration(o.Warmup.Duration), o.settle(), time.Duration(o.Duration))
 	p.ring = max(1, min(o.InFlight, ringBytesMax/len(p.t.bytes)))
 	for range p.ring {
 		p.frames = append(p.frames, p.t.bytes...)
@@ -79,7 +81,9 @@ func (p *pacer) send() error {
 		if now >= p.run.measure[1] {
 			return nil // what has not left by now counts as not delivered
 		}
-		n := min(p.plan.due(now, sent), p.limit-int(p.waiting.Load()), p.ring)
+		first, last := p.plan.due(now, sent)
+		sent = first
+		n := min(last-first, p.limit-int(p.waiting.Load()), p.ring)
 		if n <= 0 {
 			if _, err := tick.wait(); err != nil {
 				return err
@@ -319,7 +323,8 @@ func EndToEndLatency(ctx context.Context, o EndToEndOptions, observe Observer) (
 	var id [8]byte
 	_, _ = rand.Read(id[:])
 	r := &run{id: binary.BigEndian.Uint64(id[:])}
-	r.measure = [2]time.Duration{time.Duration(o.Warmup.Duration), time.Duration(o.Warmup.Duration + o.Duration)}
+	begin := time.Duration(o.Warmup.Duration) + o.settle()
+	r.measure = [2]time.Duration{begin, begin + time.Duration(o.Duration)}
 	listeners, err := r.connect(ctx, at, &o)
 	defer r.hangUp(listeners)
 	if err != nil {
@@ -421,7 +426,7 @@ func (r *run) drive(ctx context.Context, o *EndToEndOptions, listeners []*listen
 
 func (r *run) watch(ctx context.Context, o *EndToEndOptions, report *Report, observe Observer, stop <-chan struct{}) error {
 	if o.Warmup.Duration > 0 {
-		if _, err := (watcher{observe, r.window.Load}).window(ctx, "warm-up", r.measure[0]-time.Since(r.epoch), false, stop); err != nil {
+		if _, err := (watcher{observe, r.window.Load}).window(ctx, "warm-up", r.until(r.measure[0]), false, stop); err != nil {
 			return err
 		}
 	}
@@ -429,7 +434,7 @@ func (r *run) watch(ctx context.Context, o *EndToEndOptions, report *Report, obs
 	if err != nil {
 		return err
 	}
-	if _, err := (watcher{observe, r.window.Load}).window(ctx, "measure", r.measure[1]-time.Since(r.epoch), false, stop); err != nil {
+	if _, err := (watcher{observe, r.window.Load}).window(ctx, "measure", r.until(r.measure[1]), false, stop); err != nil {
 		return err
 	}
 	if err := m.finish(report, r.window.Load()); err != nil {
@@ -437,6 +442,9 @@ func (r *run) watch(ctx context.Context, o *EndToEndOptions, report *Report, obs
 	}
 	return r.awaitRest(ctx, time.Duration(o.Grace), stop)
 }
+
+// until returns what is left to an instant of the schedule, never nothing, which would mean without end.
+func (r *run) until(at time.Duration) time.Duration { return max(at-time.Since(r.epoch), 1) }
 
 // awaitRest returns when all messages were delivered, or the grace is over.
 func (r *run) awaitRest(ctx context.Context, grace time.Duration, stop <-chan struct{}) error {
@@ -455,6 +463,14 @@ func (r *run) awaitRest(ctx context.Context, grace time.Duration, stop <-chan st
 		}
 	}
 	return nil
+}
+
+// settle is how long nothing is sent before the measurement.
+func (o *EndToEndOptions) settle() time.Duration {
+	if o.Warmup.Duration == 0 {
+		return 0
+	}
+	return settleTime
 }
 
 func (r *run) intended() (n int64) {

@@ -3,26 +3,28 @@ package bench
 import "time"
 
 // schedule says when each message of a sender should leave: message i at offset + i x interval. It does not know whether the server
-// keeps up; that is the point of it.
+// keeps up; that is the point of it. Between warm-up and measurement nothing is due for settle, so that what a server was late with
+// in the warm-up does not count against the measurement.
 type schedule struct {
 	offset   time.Duration // of the first message, so that senders do not leave in step
 	interval time.Duration
+	warmup   time.Duration
+	settle   time.Duration
 	total    int // messages of warm-up and measurement
 	measured int // the first one that is measured
 }
 
 // newSchedule gives sender i of n its share of rate over warm-up and measurement.
-func newSchedule(rate float64, i, n int, warmup, measure time.Duration) schedule {
-	s := schedule{interval: time.Duration(float64(n) / rate * float64(time.Second))}
-	s.interval = max(s.interval, 1)
+func newSchedule(rate float64, i, n int, warmup, settle, measure time.Duration) schedule {
+	s := schedule{interval: max(time.Duration(float64(n)/rate*float64(time.Second)), 1), warmup: warmup, settle: settle}
 	s.offset = s.interval * time.Duration(i) / time.Duration(n)
-	s.measured = s.before(warmup)
-	s.total = s.before(warmup + measure)
+	s.measured = s.steps(warmup)
+	s.total = s.steps(warmup + measure)
 	return s
 }
 
-// before returns how many messages should have left before t.
-func (s schedule) before(t time.Duration) int {
+// steps returns how many messages are due before t, were there no settling.
+func (s schedule) steps(t time.Duration) int {
 	if t <= s.offset {
 		return 0
 	}
@@ -30,7 +32,19 @@ func (s schedule) before(t time.Duration) int {
 }
 
 // at returns when message i should leave.
-func (s schedule) at(i int) time.Duration { return s.offset + time.Duration(i)*s.interval }
+func (s schedule) at(i int) time.Duration {
+	t := s.offset + time.Duration(i)*s.interval
+	if i >= s.measured {
+		t += s.settle
+	}
+	return t
+}
 
-// due returns how many messages may leave at t, when sent of them have left.
-func (s schedule) due(t time.Duration, sent int) int { return min(s.before(t+1), s.total) - sent }
+// due returns the messages that should have left by t: those before last, of which first is the earliest that is still worth
+// sending when sent of them have left. After the warm-up its late messages are not.
+func (s schedule) due(t time.Duration, sent int) (first, last int) {
+	if t < s.warmup {
+		return sent, min(s.steps(t+1), s.measured)
+	}
+	return max(sent, s.measured), min(max(s.steps(t+1-s.settle), s.measured), s.total)
+}

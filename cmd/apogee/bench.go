@@ -155,7 +155,8 @@ func newBenchEndToEndCommand() *cobra.Command {
 		Use:   "e2e",
 		Short: "Sends at a fixed rate and long-polling consumers: what is delivered, and how late",
 		Long: "Sends at a fixed rate while consumers of a group long-poll. A latency counts from the instant at which the schedule wanted\n" +
-			"the message sent to its receipt, so that a server that stalls the senders cannot hide it.",
+			"the message sent to its receipt, so that a server that stalls the senders cannot hide it. The warm-up runs at the same rate; then\n" +
+			"nothing is sent for two seconds, so that a backlog of the warm-up does not count.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
@@ -175,7 +176,7 @@ func newBenchEndToEndCommand() *cobra.Command {
 	fs.Float64Var(&o.Rate, "rate", 10_000, "messages per second, of all senders")
 	fs.IntVar(&o.Senders, "senders", 4, "sending connections")
 	fs.IntVar(&o.Consumers, "consumers", 4, "consuming connections, among which the queues are shared out")
-	fs.IntVar(&o.InFlight, "in-flight", 4096, "unanswered sends of a sender, beyond which it holds back")
+	fs.IntVar(&o.InFlight, "in-flight", 1024, "unanswered sends of a sender, beyond which it holds back")
 	fs.IntVar(&o.SizeBytes, "size", 1024, "body bytes of a message")
 	fs.IntVar(&o.PullMax, "pull-max", 32, "messages that a pull asks for")
 	fs.DurationVar(&duration, "duration", 10*time.Second, "length of the measurement")

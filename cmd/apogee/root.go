@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -31,11 +32,18 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
+// statusInterrupted is what a shell reports of a command that SIGINT ended.
+const statusInterrupted = 130
+
 // run executes the command line and returns the exit status. SIGINT and SIGTERM cancel the command's context.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			fmt.Fprintln(os.Stderr, "apogee: interrupted")
+			return statusInterrupted
+		}
 		fmt.Fprintf(os.Stderr, "apogee: %v\n", err)
 		return 1
 	}
