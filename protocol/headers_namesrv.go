@@ -102,3 +102,17 @@ func (h *DeleteTopicHeader) visit(v *visitor) {
 	v.str("topic", &h.Topic, required)
 	v.str("clusterName", &h.ClusterName, optional)
 }
+
+// NotifyMinBrokerHeader is NOTIFY_MIN_BROKER_ID_CHANGE's, which the name server pushes to a broker.
+type NotifyMinBrokerHeader struct {
+	MinBrokerID                                                int64
+	BrokerName, MinBrokerAddr, OfflineBrokerAddr, HABrokerAddr string
+}
+
+func (h *NotifyMinBrokerHeader) visit(v *visitor) {
+	v.i64("minBrokerId", &h.MinBrokerID, required) // 0 is a value
+	v.str("brokerName", &h.BrokerName, optional)
+	v.str("minBrokerAddr", &h.MinBrokerAddr, optional)
+	v.str("offlineBrokerAddr", &h.OfflineBrokerAddr, optional)
+	v.str("haBrokerAddr", &h.HABrokerAddr, optional)
+}
