@@ -67,6 +67,7 @@ type Conn struct {
 	out       *outBatch  // waits for the flusher; nil when empty
 	outBytes  int        // in out and in the write that is under way
 	flushing  bool
+	parked    *Request // requests of LanePull that wait for the output to drain, latest first
 	closed    bool
 	finished  bool
 	reason    string
@@ -136,9 +137,46 @@ func (c *Conn) OutBytes() int {
 	return c.outBytes
 }
 
-// Congested tells that the peer reads too slowly: half of OutBytesMax waits for it. Requests are not read meanwhile; who answers one
-// that has waited long (a long poll) should hold a large payload back.
+// Congested tells that the peer reads too slowly: half of OutBytesMax waits for it. Meanwhile requests are not read, and those of
+// LanePull not begun; who answers one that has waited long (a long poll) should hold a large payload back.
 func (c *Conn) Congested() bool { return c.OutBytes() > c.env.outBytesMax/2 }
+
+// park keeps a request until the output has drained, if it has to. A consumer may ask for hundreds of queues at once and be no slow
+// reader: their answers together must not close its connection.
+func (c *Conn) park(r *Request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.outBytes <= c.env.outBytesMax/2 {
+		return false
+	}
+	r.next, c.parked = c.parked, r
+	return true
+}
+
+// unparkLocked returns the parked requests, in their order, when they may go on.
+func (c *Conn) unparkLocked() *Request {
+	if c.parked == nil || c.outBytes > c.env.outBytesMax/2 {
+		return nil
+	}
+	var first *Request
+	for r := c.parked; r != nil; {
+		next := r.next
+		r.next, first = first, r
+		r = next
+	}
+	c.parked = nil
+	return first
+}
+
+// resubmit gives requests back to their lanes.
+func resubmit(r *Request) {
+	for r != nil {
+		next := r.next
+		r.next = nil
+		r.route.lane.submit(r)
+		r = next
+	}
+}
 
 // ClosedError says that a connection was closed, and why.
 type ClosedError struct{ Addr, Reason string }
@@ -167,12 +205,19 @@ func (c *Conn) close(level slog.Level, reason string) {
 	c.closed, c.reason = true, reason
 	b := c.out
 	c.out = nil
+	parked := c.parked
+	c.parked = nil
 	c.cond.Broadcast()
 	err, remote := c.closedError(), c.remoteName()
 	c.mu.Unlock()
 	_ = c.raw.Close() // not TLS's, which would wait to say goodbye
 	if b != nil {
 		b.drop()
+	}
+	for parked != nil {
+		next := parked.next
+		parked.recycle()
+		parked = next
 	}
 	c.calls.close(err)
 	c.env.log.Log(context.Background(), level, "connection closed", "remote", remote, "id", c.id, "reason", reason)
@@ -392,6 +437,11 @@ func (c *Conn) flush() {
 		c.mu.Lock()
 		c.outBytes -= size
 		c.cond.Broadcast()
+		if r := c.unparkLocked(); r != nil {
+			c.mu.Unlock()
+			resubmit(r)
+			c.mu.Lock()
+		}
 	}
 	c.flushing = false
 	c.cond.Broadcast()

@@ -33,7 +33,8 @@ type lane struct {
 	idle        sync.Cond
 	first, last *Request
 	queued      int
-	running     int
+	running     int // workers
+	starting    int // of which have not taken their first request; it is no longer counted as waiting
 }
 
 func newLane(name string, limits LaneLimits, check func(*Request, *routeState, int) error) *lane {
@@ -47,8 +48,7 @@ func newLane(name string, limits LaneLimits, check func(*Request, *routeState, i
 func (l *lane) submit(r *Request) {
 	l.mu.Lock()
 	start := l.running < l.limits.Workers
-	if !start && l.queued >= l.limits.Queue {
-		queued := l.queued
+	if queued := l.queued - l.starting; !start && queued >= l.limits.Queue {
 		l.mu.Unlock()
 		l.rejected.Add(1)
 		r.answer(nil, protocol.Errorf(protocol.RespSystemBusy,
@@ -65,6 +65,7 @@ func (l *lane) submit(r *Request) {
 	l.queued++
 	if start {
 		l.running++
+		l.starting++
 	}
 	l.mu.Unlock()
 	if start {
@@ -74,6 +75,7 @@ func (l *lane) submit(r *Request) {
 
 func (l *lane) work() {
 	l.mu.Lock()
+	l.starting--
 	for l.first != nil {
 		r := l.first
 		l.first = r.next
@@ -94,9 +96,14 @@ func (l *lane) work() {
 }
 
 func (l *lane) serve(r *Request) {
-	if r.route.Lane == LanePull && r.Conn.IsClosed() { // nobody takes the messages; acks and commits count all the same
-		r.recycle()
-		return
+	if r.route.Lane == LanePull {
+		if r.Conn.park(r) {
+			return
+		}
+		if r.Conn.IsClosed() { // nobody takes the messages; acks and commits count all the same
+			r.recycle()
+			return
+		}
 	}
 	if l.check != nil {
 		if err := l.check(r, r.route, len(r.frame)); err != nil {
@@ -123,5 +130,5 @@ func (l *lane) wait() {
 func (l *lane) depth() (queued, running int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.queued, l.running
+	return l.queued - l.starting, l.running
 }
