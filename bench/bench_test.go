@@ -220,6 +220,10 @@ func TestClaimGivesOutExactly(t *testing.T) {
 	if total != 100 {
 		t.Errorf("%d requests were given out, want 100", total)
 	}
+	l.giveBack()
+	if n := l.claim(30); n != 1 {
+		t.Errorf("after one was given back, %d were given out", n)
+	}
 }
 
 func TestHistogramKeepsWhatIsOutOfBounds(t *testing.T) {

@@ -31,9 +31,24 @@ func (l *load) claim(n int) int {
 	if !l.counted {
 		return n
 	}
-	left := l.remaining.Add(-int64(n))
-	return max(min(n, n+int(left)), 0)
+	for {
+		left := l.remaining.Load()
+		take := min(int64(n), left)
+		if l.remaining.CompareAndSwap(left, left-take) {
+			return int(take)
+		}
+	}
 }
+
+// giveBack returns a request that was refused, to be issued again.
+func (l *load) giveBack() {
+	if l.counted {
+		l.remaining.Add(1)
+	}
+}
+
+// refusedMax is how many answers in a row may be refusals before a sender gives up.
+const refusedMax = 100_000
 
 // sender keeps a window of requests outstanding on one connection, from one goroutine: it reads what has been answered and issues as
 // many again with one write. The window's answers always fit in the socket buffers, so that both ends cannot block in write.
@@ -49,6 +64,7 @@ type sender struct {
 	issued  []int64 // by slot: when the request was written
 	free    []int32 // slots to be issued
 	waiting int     // requests not answered yet
+	refused int     // answers in a row that were refusals
 	phase   int32
 	epoch   time.Time
 	latency *hdrhistogram.Histogram
@@ -90,6 +106,17 @@ func (s *sender) run() error {
 			return err
 		}
 	}
+}
+
+// once sends what fits in the window and waits for all answers.
+func (s *sender) once() error {
+	err := s.issue()
+	for err == nil && s.waiting > 0 {
+		if err = s.conn.fill(); err == nil {
+			err = s.complete()
+		}
+	}
+	return err
 }
 
 // issue sends a request for every free slot.
@@ -161,8 +188,13 @@ func (s *sender) complete() error {
 		s.waiting--
 		if protocol.ResponseCode(h.code) == protocol.RespSuccess {
 			ok += s.t.messages
-		} else {
-			s.codes[h.code]++
+			s.refused = 0
+			continue
+		}
+		s.codes[h.code]++
+		s.load.giveBack()
+		if s.refused++; s.refused > refusedMax {
+			return fmt.Errorf("broker %s refused %d sends in a row: %s", s.conn.addr, s.refused, protocol.ResponseCode(h.code))
 		}
 	}
 	if ok > 0 {
@@ -222,15 +254,13 @@ func probeOnce(ctx context.Context, e endpoint, t *template) (protocol.ResponseC
 		return 0, err
 	}
 	defer c.close()
-	l := &load{counted: true}
-	l.remaining.Store(1)
-	s := newSender(c, l, t, e.queues, 1, connectionsMax)
+	s := newSender(c, &load{}, t, e.queues, 1, connectionsMax)
 	_ = c.nc.SetDeadline(time.Now().Add(callTimeout))
-	if err := s.run(); err != nil {
+	if err := s.once(); err != nil {
 		return 0, fmt.Errorf("first send: %w", err)
 	}
 	for code := range s.codes {
-		return protocol.ResponseCode(code), nil
+		return protocol.ResponseCode(code), nil // there was one answer
 	}
 	return protocol.RespSuccess, nil
 }
