@@ -2,6 +2,7 @@ package remoting
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/apogeemq/apogee/protocol"
@@ -28,6 +29,10 @@ func BenchmarkLane(b *testing.B) {
 
 func benchmarkEcho(b *testing.B, code protocol.RequestCode, ser protocol.Serialization, window int) {
 	_, addr := serve(b, echoConfig())
+	benchmarkCalls(b, addr, code, ser, window)
+}
+
+func benchmarkCalls(b *testing.B, addr string, code protocol.RequestCode, ser protocol.Serialization, window int) {
 	client := newTestClient(b, ClientConfig{HeaderSerialization: ser})
 	conn, err := client.Dial(b.Context(), addr)
 	if err != nil {
@@ -57,4 +62,41 @@ func benchmarkEcho(b *testing.B, code protocol.RequestCode, ser protocol.Seriali
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+}
+
+// BenchmarkIdleConnections reports what an idle connection costs the server, stack and heap, after a request each.
+func BenchmarkIdleConnections(b *testing.B) {
+	const conns = 2000
+	memory := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapInuse + m.StackInuse)
+	}
+	for b.Loop() {
+		_, addr := serve(b, echoConfig())
+		before := memory()
+		frame := request(codePull, 1, protocol.SerializeJSON, "")
+		for range conns {
+			nc := dialRaw(b, addr)
+			_, _ = nc.Write(frame)
+			mustRead(b, nc)
+		}
+		b.ReportMetric((memory()-before)/conns, "B/conn")
+	}
+}
+
+// BenchmarkPayload answers with 32 slices of 1 KiB each, as a pull does.
+func BenchmarkPayload(b *testing.B) {
+	one := make([]byte, 1024)
+	slices := make([][]byte, 32)
+	for i := range slices {
+		slices[i] = one
+	}
+	resp := &Response{Payload: Payload{Slices: slices, Size: 32 * 1024, Release: func() {}}}
+	cfg := echoConfig()
+	cfg.Routes[1].Handle = func(*Request) (*Response, error) { return resp, nil }
+	_, addr := serve(b, cfg)
+	b.SetBytes(32 * 1024)
+	benchmarkCalls(b, addr, codePull, protocol.SerializeBinary, 32)
 }

@@ -9,6 +9,9 @@
 // the reader waits for. A lane has at most LaneLimits.Workers goroutines and none while it is idle. A server and a client have one
 // janitor each (idle connections, timeouts). Shutdown and Close wait for all of them.
 //
+// Back-pressure. Answers are queued, never waited for. A peer that does not read them is not read from while half of OutBytesMax
+// waits, its pulls are parked meanwhile, and beyond OutBytesMax, or idle for IdleTimeout, its connection is closed.
+//
 // Locks. Conn.mu guards the output queue and whether the connection is open; callTable.mu a connection's own requests; lane.mu a
 // lane's queue; Server.mu and Client.mu the set of connections. Server.mu or Client.mu may be held while Conn.mu is taken; otherwise
 // no two are held together, and none while anything blocks or foreign code runs (but for the function given to AppendOut).

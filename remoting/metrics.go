@@ -150,7 +150,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		if w != wireUnknown {
 			counter(descOpened, uint64(c.s.metrics.opened[w].Load()), w.String())
 		}
-		gauge(descOpen, c.s.metrics.open[w].Load(), w.String())
+		if w != wireProxy { // counted beside what it carries, so not as open
+			gauge(descOpen, c.s.metrics.open[w].Load(), w.String())
+		}
 	}
 	for r := refusal(0); r < refusedCount; r++ {
 		counter(descRefused, c.s.metrics.refused[r].Load(), r.String())
