@@ -1,5 +1,7 @@
 package protocol
 
+import "encoding/json"
+
 // JSON bodies, with the field names of RocketMQ's beans. Integer-keyed maps are written with quoted keys, which every client reads.
 
 // DataVersion tells peers whether a table changed: equal only when all three are.
@@ -170,4 +172,23 @@ type LockBatchResult struct {
 // ConsumerList answers GET_CONSUMER_LIST_BY_GROUP.
 type ConsumerList struct {
 	IDs []string `json:"consumerIdList"`
+}
+
+// SubscriptionGroupConfig is a consumer group's configuration.
+type SubscriptionGroupConfig struct {
+	GroupName                string            `json:"groupName"`
+	ConsumeEnable            bool              `json:"consumeEnable"`
+	ConsumeFromMinEnable     bool              `json:"consumeFromMinEnable"`
+	ConsumeBroadcastEnable   bool              `json:"consumeBroadcastEnable"`
+	ConsumeMessageOrderly    bool              `json:"consumeMessageOrderly"`
+	RetryQueues              int32             `json:"retryQueueNums"`
+	RetryMaxTimes            int32             `json:"retryMaxTimes"`
+	GroupRetryPolicy         *json.RawMessage  `json:"groupRetryPolicy,omitempty"`
+	BrokerID                 int64             `json:"brokerId"`
+	WhichBrokerWhenSlow      int64             `json:"whichBrokerWhenConsumeSlowly"`
+	NotifyConsumerIDsChanged bool              `json:"notifyConsumerIdsChangedEnable"`
+	GroupSysFlag             int32             `json:"groupSysFlag"`
+	ConsumeTimeoutMinute     int32             `json:"consumeTimeoutMinute"`
+	SubscriptionDataSet      *json.RawMessage  `json:"subscriptionDataSet,omitempty"`
+	Attributes               map[string]string `json:"attributes,omitempty"`
 }

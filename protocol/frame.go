@@ -110,16 +110,18 @@ func Decode(frame []byte, c *Command) error {
 	return fmt.Errorf("%w: unknown serialisation %d", ErrFrame, head>>24)
 }
 
-// AppendFrame appends c as one frame. bodySize, where the body is sent separately, is counted in the frame's length beside len(c.Body).
+// AppendFrame appends c as one frame, in JSON where the code does not fit the binary form. bodySize, where the body is sent separately, is counted in the frame's length beside len(c.Body).
 func AppendFrame(dst []byte, c *Command, bodySize int) []byte {
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
-	if c.Serialize == SerializeBinary && fitsBinary(c) {
+	serialize := c.Serialize
+	if serialize == SerializeBinary && fitsBinary(c) {
 		dst = appendBinaryHeader(dst, c)
 	} else {
+		serialize = SerializeJSON
 		dst = appendJSONHeader(dst, c)
 	}
-	FinishFrame(dst, start, c.Serialize, len(c.Body)+bodySize)
+	FinishFrame(dst, start, serialize, len(c.Body)+bodySize)
 	return append(dst, c.Body...)
 }
 

@@ -95,6 +95,15 @@ func (s *Store) InMemory(q *Queue, offset int64) bool {
 	return err == nil && s.log.InMemory(e.Position)
 }
 
+// DistanceFromEnd returns how many bytes of log were written since the message at offset; 0 where there is none.
+func (s *Store) DistanceFromEnd(q *Queue, offset int64) int64 {
+	e, err := s.entry(q, offset)
+	if err != nil || e.Position < 0 {
+		return 0
+	}
+	return s.log.Confirmed() - e.Position
+}
+
 func (s *Store) entry(q *Queue, offset int64) (view.Entry, error) {
 	entries, err := q.Entries(nil, offset, 1)
 	if err != nil {

@@ -127,6 +127,9 @@ func (s *Store) stager() {
 	}
 }
 
+// Settle waits until all that was appended is confirmed or has failed.
+func (s *Store) Settle() { s.log.Settle() }
+
 // Close stops taking appends, confirms what was appended, flushes log and view, and closes the files. Nobody may be in a read.
 func (s *Store) Close() error {
 	var err error

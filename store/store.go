@@ -88,7 +88,9 @@ type (
 var (
 	ErrStopped = commitlog.ErrStopped
 	ErrNoSpace = commitlog.ErrNoSpace
-	ErrDamaged = errors.New("the log is damaged in its middle")
+	// ErrTooLarge: the record would not fit into a segment.
+	ErrTooLarge = commitlog.ErrTooLarge
+	ErrDamaged  = errors.New("the log is damaged in its middle")
 )
 
 // Store is open for appends and reads until Close.
@@ -290,6 +292,9 @@ func Keys(dst []uint64, topic, properties []byte) []uint64 {
 	}
 	return dst
 }
+
+// KeyHash is what the key index holds of a topic's key.
+func KeyHash(topic, key []byte) uint64 { return view.KeyHash(topic, key) }
 
 // Queue returns a queue, made empty when it is new. Find returns nil instead of making one.
 func (s *Store) Queue(topic string, id int32) *Queue { return s.view.Queue(topic, id) }

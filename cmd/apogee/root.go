@@ -23,6 +23,7 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
+		newStartCommand(),
 		newTopicCommand(),
 		newProduceCommand(),
 		newConsumeCommand(),

@@ -63,6 +63,17 @@ func (l *Log) Drain() {
 	defer l.mu.Unlock()
 	l.closing = true
 	l.space.Broadcast()
+	l.settle()
+}
+
+// Settle waits until all that was appended is confirmed or has failed.
+func (l *Log) Settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settle()
+}
+
+func (l *Log) settle() {
 	for l.inFlight > 0 && l.stopped == nil {
 		l.space.Wait()
 	}

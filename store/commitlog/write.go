@@ -178,10 +178,10 @@ func (l *Log) Confirm(batches []*Batch, apply func(batches []*Batch)) {
 		size += b.size
 	}
 	l.confirmed.Store(batches[len(batches)-1].end)
-	l.release(size)
 	for _, b := range batches {
 		b.Done(b, nil)
 	}
+	l.release(size)
 }
 
 func (l *Log) release(size int64) {

@@ -1,0 +1,133 @@
+package broker
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/store"
+)
+
+// Config is the broker's part of the node's configuration; names of RocketMQ's keys in brackets.
+type Config struct {
+	Cluster string // brokerClusterName
+	Name    string // brokerName
+	ID      int64  // brokerId: 0 is the master
+	// Advertise is the address that clients are told (brokerIP1); the zero value stands for the local address of their connection.
+	Advertise netip.Addr
+	Region    string // regionId
+
+	AutoCreateTopic    bool  // autoCreateTopicEnable
+	AutoCreateGroup    bool  // autoCreateSubscriptionGroup
+	DefaultTopicQueues int32 // defaultTopicQueueNums
+	TraceTopic         bool  // traceTopicEnable
+	Permission         int32 // brokerPermission
+
+	MessageBytesMax int           // maxMessageSize: a body's length
+	TransferBytes   int           // maxTransferBytesOnMessageInMemory: of one pull answer
+	TransferCount   int           // maxTransferCountOnMessageInMemory
+	HotBytes        int64         // log behind the tail that counts as still in memory (accessMessageInMemoryMaxRatio of RAM)
+	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
+
+	Seed   int64 // of the unique ids that the broker makes
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Broker serves the requests of the broker role on one store.
+type Broker struct {
+	c     Config
+	store *store.Store
+	log   *slog.Logger
+
+	topics  *topicTable
+	groups  *groupTable
+	offsets *offsetTable
+	locks   *lockTable
+	clients *clientTable
+	held    *heldPulls
+	stats   stats
+	port    int
+
+	wake chan *heldPull // woken pulls, for the shell
+	stop chan struct{}
+	wait sync.WaitGroup
+
+	drainMu  sync.Mutex // guards draining
+	draining bool
+}
+
+// wakeQueue bounds the pulls that are woken and not yet served; beyond it they are served on the spot.
+const wakeQueue = 4096
+
+// New loads the broker's state from the store. TopicsChanged, when not nil, is told of every change of the topic table.
+func New(c Config, s *store.Store) (*Broker, error) {
+	b := &Broker{
+		c: c, store: s, log: c.Logger,
+		wake: make(chan *heldPull, wakeQueue),
+		stop: make(chan struct{}),
+	}
+	b.topics = newTopicTable(b)
+	b.groups = newGroupTable(b)
+	b.offsets = newOffsetTable(b)
+	b.locks = newLockTable(b)
+	b.clients = newClientTable(b)
+	b.held = &heldPulls{}
+	b.stats.seed = c.Seed
+	return b, errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load())
+}
+
+// SetPort tells the broker where it is reached (listenPort), which goes into message ids. Before Start.
+func (b *Broker) SetPort(port int) { b.port = port }
+
+// Port returns it.
+func (b *Broker) Port() int { return b.port }
+
+// Drain refuses sends from now on: the node is about to stop.
+func (b *Broker) Drain() {
+	b.drainMu.Lock()
+	b.draining = true
+	b.drainMu.Unlock()
+}
+
+func (b *Broker) isDraining() bool {
+	b.drainMu.Lock()
+	defer b.drainMu.Unlock()
+	return b.draining
+}
+
+// storeHost is the address that goes into records and message ids for a connection: the advertised one, else the connection's.
+func (b *Broker) storeHost(local netip.AddrPort) netip.AddrPort {
+	addr := b.c.Advertise
+	if !addr.IsValid() {
+		addr = local.Addr().Unmap()
+	}
+	if !addr.IsValid() {
+		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.AddrPortFrom(addr, uint16(b.port))
+}
+
+// kinds of state, and so names of the topics that hold it.
+const (
+	kindTopics  = "topics"
+	kindGroups  = "groups"
+	kindOffsets = "offsets"
+	kindLocks   = "locks"
+)
+
+// update writes a change of state and waits for nothing: done is told, or the error is returned.
+func (b *Broker) update(kind string, done func(error), changes ...store.Mutation) error {
+	return b.store.UpdateState(kind, changes, done)
+}
+
+// retryTopicGroup returns the group of a %RETRY% topic.
+func retryTopicGroup(topic string) (string, bool) {
+	if len(topic) > len(message.RetryPrefix) && topic[:len(message.RetryPrefix)] == message.RetryPrefix {
+		return topic[len(message.RetryPrefix):], true
+	}
+	return "", false
+}

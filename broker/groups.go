@@ -1,0 +1,79 @@
+package broker
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/store"
+)
+
+// groupTable holds the consumer groups' configuration: kind "groups" of the state, name -> SubscriptionGroupConfig as JSON.
+type groupTable struct {
+	b *Broker
+
+	mu     sync.RWMutex // guards groups; writers hold it while they append to the log
+	groups map[string]*protocol.SubscriptionGroupConfig
+}
+
+func newGroupTable(b *Broker) *groupTable {
+	return &groupTable{b: b, groups: map[string]*protocol.SubscriptionGroupConfig{}}
+}
+
+func (t *groupTable) load() error {
+	for _, name := range systemGroups {
+		t.groups[name] = newGroupConfig(name)
+	}
+	return t.b.store.State(kindGroups, func(key string, value []byte) error {
+		c := newGroupConfig(key)
+		if err := json.Unmarshal(value, c); err != nil {
+			return fmt.Errorf("group %s: %w", key, err)
+		}
+		t.groups[key] = c
+		return nil
+	})
+}
+
+// systemGroups are those that tools and old clients use without creating them (SubscriptionGroupManager.init).
+var systemGroups = []string{
+	"TOOLS_CONSUMER", "FILTERSRV_CONSUMER", "SELF_TEST_C_GROUP", "CID_ONSAPI_PERMISSION", "CID_ONSAPI_OWNER", "CID_ONSAPI_PULL",
+	"CID_RMQ_SYS_TRANS",
+}
+
+// isSystemGroup tells whether the broker owns the group (MixAll.isSysConsumerGroup).
+func isSystemGroup(name string) bool {
+	return strings.HasPrefix(name, message.SystemGroupPrefix)
+}
+
+// newGroupConfig has RocketMQ's defaults.
+func newGroupConfig(name string) *protocol.SubscriptionGroupConfig {
+	return &protocol.SubscriptionGroupConfig{
+		GroupName: name, ConsumeEnable: true, ConsumeFromMinEnable: true, ConsumeBroadcastEnable: true,
+		RetryQueues: 1, RetryMaxTimes: 16, WhichBrokerWhenSlow: 1, NotifyConsumerIDsChanged: true, ConsumeTimeoutMinute: 15,
+	}
+}
+
+// find returns a group, made with defaults where that is allowed; nil when there is none.
+func (t *groupTable) find(name string) *protocol.SubscriptionGroupConfig {
+	t.mu.RLock()
+	g := t.groups[name]
+	t.mu.RUnlock()
+	if g != nil || !(t.b.c.AutoCreateGroup || isSystemGroup(name)) || message.CheckGroup(name) != nil {
+		return g
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if g = t.groups[name]; g != nil {
+		return g
+	}
+	g = newGroupConfig(name)
+	if err := t.b.update(kindGroups, func(error) {}, store.Mutation{Key: name, Value: protocol.MarshalBody(g)}); err != nil {
+		t.b.log.Warn("cannot create a consumer group", "group", name, "error", err)
+		return nil
+	}
+	t.groups[name] = g
+	return g
+}

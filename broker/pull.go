@@ -1,0 +1,280 @@
+package broker
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+	"github.com/apogeemq/apogee/store"
+)
+
+// Pulls: PULL_MESSAGE (11), LITE_PULL_MESSAGE (361).
+//
+// What clients see: the checks of RocketMQ in its order (PullMessageProcessor); up to 32 messages or 256 KiB of stored records, which
+// leave as slices of the log's memory; the status's name as remark. With the suspend flag an empty pull is held until a message that
+// passes the tag filter arrives, at most as long as the client asks for (and pollWaitMax), then answered 19. A commit offset is taken
+// once, when the pull arrives. Difference: a held pull is woken by the message itself, there is no periodic rescan.
+
+const (
+	// entrySize is RocketMQ's index unit, by which maxFilterMessageSize counts.
+	entrySize = 20
+	// filterScanBytes bounds the index that one pull looks through (maxFilterMessageSize).
+	filterScanBytes = 16000
+	// pullMessagesMax bounds what a client may ask for.
+	pullMessagesMax = 1024
+)
+
+// pull is one pull request under way.
+type pull struct {
+	b     *Broker
+	r     *remoting.Request
+	h     protocol.PullHeader
+	queue *store.Queue
+	group *protocol.SubscriptionGroupConfig
+	topic *topic
+	match func(tagsCode int64) bool
+}
+
+// results are reused between pulls; an answer's Release gives one back.
+var results = sync.Pool{New: func() any { return new(store.Result) }}
+
+func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
+	p := &pull{b: b, r: r}
+	if err := r.Read(&p.h); err != nil {
+		return nil, err
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if p.h.SysFlag&protocol.PullCommitOffset != 0 && p.h.CommitOffset >= 0 && b.c.ID == 0 {
+		b.offsets.commit(offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}, p.h.CommitOffset, nil)
+	}
+	return p.serve(p.h.SysFlag&protocol.PullSuspend != 0)
+}
+
+// check is everything that refuses a pull, in RocketMQ's order.
+func (p *pull) check() error {
+	b, h := p.b, &p.h
+	if b.c.Permission&protocol.PermRead == 0 {
+		return protocol.Errorf(protocol.RespNoPermission, "the broker[%s] pulling message is forbidden", b.c.Name)
+	}
+	if p.group = b.groups.find(h.Group); p.group == nil {
+		return protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "subscription group [%s] does not exist", h.Group)
+	}
+	if !p.group.ConsumeEnable {
+		return protocol.Errorf(protocol.RespNoPermission, "subscription group no permission, %s", h.Group)
+	}
+	if p.topic = b.topics.find(h.Topic); p.topic == nil {
+		return protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist, apply first please!", h.Topic)
+	}
+	if p.topic.config.Perm&protocol.PermRead == 0 {
+		return protocol.Errorf(protocol.RespNoPermission, "the topic[%s] pulling message is forbidden", h.Topic)
+	}
+	if h.QueueID < 0 || h.QueueID >= p.topic.config.ReadQueues {
+		return protocol.Errorf(protocol.RespInvalidParameter, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
+			h.QueueID, h.Topic, p.topic.config.ReadQueues, p.r.Conn.RemoteAddr())
+	}
+	p.queue = p.topic.queue(h.QueueID)
+	s, err := p.subscription()
+	if err != nil {
+		return err
+	}
+	if !isTagType(s.data.Type) {
+		return protocol.Errorf(protocol.RespSystemError, "The broker does not support consumer to filter message by %s", s.data.Type)
+	}
+	p.match = s.match()
+	return nil
+}
+
+// subscription returns what the pull wants: its own expression, or what the group's heartbeats said.
+func (p *pull) subscription() (*subscription, error) {
+	h := &p.h
+	if h.SysFlag&protocol.PullSubscription != 0 {
+		return newSubscription(protocol.SubscriptionData{Topic: h.Topic, Expression: h.Subscription, Type: h.ExpressionType}), nil
+	}
+	s, model, found := p.b.clients.subscription(h.Group, h.Topic)
+	switch {
+	case !found:
+		return nil, protocol.Errorf(protocol.RespSubscriptionNotExist, "the consumer's group info not exist")
+	case model == protocol.ModelBroadcasting && !p.group.ConsumeBroadcastEnable:
+		return nil, protocol.Errorf(protocol.RespNoPermission, "the consumer group[%s] can not consume by broadcast way", h.Group)
+	case s == nil:
+		return nil, protocol.Errorf(protocol.RespSubscriptionNotExist, "the consumer's subscription not exist")
+	case s.data.Version < h.SubVersion:
+		return nil, protocol.Errorf(protocol.RespSubscriptionNotLatest, "the consumer's subscription not latest")
+	}
+	return s, nil
+}
+
+// serve reads and answers; with hold an empty answer waits for a message instead.
+func (p *pull) serve(hold bool) (*remoting.Response, error) {
+	b, h := p.b, &p.h
+	messages := min(max(int(h.MaxMessages), 0), pullMessagesMax)
+	limits := store.ReadLimits{
+		Messages: min(messages, b.c.TransferCount),
+		Bytes:    b.c.TransferBytes,
+		Scanned:  max(filterScanBytes/entrySize, messages),
+	}
+	if h.MaxBytes > 0 {
+		limits.Bytes = min(limits.Bytes, int(h.MaxBytes))
+	}
+	result := results.Get().(*store.Result)
+	for {
+		if err := b.store.Read(result, p.queue, h.QueueOffset, limits, p.match); err != nil {
+			result.Release()
+			results.Put(result)
+			return nil, err
+		}
+		// An empty queue at offset 0 and a queue's end are both held (PULL_NOT_FOUND).
+		if result.Status != store.NoMessage || !hold {
+			break
+		}
+		if b.hold(p) {
+			results.Put(result)
+			return nil, remoting.ErrLater
+		}
+	}
+	return p.answer(result), nil
+}
+
+// answer makes the response; the result goes back to the pool once its slices are written.
+func (p *pull) answer(result *store.Result) *remoting.Response {
+	var code protocol.ResponseCode
+	var remark string
+	switch result.Status {
+	case store.Found:
+		code, remark = protocol.RespSuccess, "FOUND"
+	case store.NoMatch:
+		code, remark = protocol.RespPullRetryImmediately, "NO_MATCHED_MESSAGE"
+	case store.NoMessage:
+		code, remark = protocol.RespPullNotFound, "OFFSET_OVERFLOW_ONE"
+	default:
+		code, remark = protocol.RespPullOffsetMoved, "OFFSET_OVERFLOW_BADLY"
+		if p.h.QueueOffset < result.First {
+			remark = "OFFSET_TOO_SMALL"
+		}
+	}
+	resp := remoting.Respond(code, &protocol.PullResult{
+		NextOffset: result.Next, MinOffset: result.First, MaxOffset: result.End,
+		TopicSysFlag: p.topic.config.SysFlag, GroupSysFlag: p.group.GroupSysFlag,
+	})
+	resp.Remark = []byte(remark)
+	if result.Status != store.Found {
+		results.Put(result)
+		return resp
+	}
+	p.b.stats.pulled(result.Messages, result.Bytes)
+	resp.Payload = remoting.Payload{Slices: result.Slices, Size: result.Bytes, Release: func() {
+		result.Release()
+		results.Put(result)
+	}}
+	return resp
+}
+
+// heldPull waits at its queue's end for a message or its deadline, whichever comes first. Who takes it off the queue serves it.
+type heldPull struct {
+	*pull
+	deadline time.Time
+	index    int  // in the heap
+	gone     bool // served before it got into the heap
+}
+
+// Arrived implements the queue's Waiter: it runs in the middle of a confirmation and only hands the pull on.
+func (p *heldPull) Arrived(tagsCode int64) bool {
+	if p.match != nil && !p.match(tagsCode) {
+		return false
+	}
+	p.b.woken(p)
+	return true
+}
+
+// heldPulls orders held pulls by deadline.
+type heldPulls struct {
+	mu   sync.Mutex // guards list
+	list heldHeap
+}
+
+type heldHeap []*heldPull
+
+func (h heldHeap) Len() int           { return len(h) }
+func (h heldHeap) Less(i, j int) bool { return h[i].deadline.Before(h[j].deadline) }
+func (h heldHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
+func (h *heldHeap) Push(x any)        { p := x.(*heldPull); p.index = len(*h); *h = append(*h, p) }
+func (h *heldHeap) Pop() any {
+	old := *h
+	p := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	p.index = -1
+	return p
+}
+
+func (h *heldPulls) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.list)
+}
+
+func (h *heldPulls) add(p *heldPull) {
+	h.mu.Lock()
+	if !p.gone {
+		heap.Push(&h.list, p)
+	}
+	h.mu.Unlock()
+}
+
+func (h *heldPulls) remove(p *heldPull) {
+	h.mu.Lock()
+	p.gone = true
+	if p.index >= 0 {
+		heap.Remove(&h.list, p.index)
+	}
+	h.mu.Unlock()
+}
+
+// due takes out the pulls whose deadline has passed.
+func (h *heldPulls) due(now time.Time) (list []*heldPull) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.list) > 0 && !h.list[0].deadline.After(now) {
+		list = append(list, heap.Pop(&h.list).(*heldPull))
+	}
+	return list
+}
+
+// hold makes the pull wait; false when a message came in between.
+func (b *Broker) hold(p *pull) bool {
+	wait := min(time.Duration(p.h.SuspendMS)*time.Millisecond, b.c.PollWaitMax)
+	held := &heldPull{pull: p, deadline: b.c.Now().Add(wait), index: -1}
+	if !p.queue.Wait(held, p.h.QueueOffset) {
+		return false
+	}
+	b.held.add(held) // after Wait: a deadline that passed in between would find it nowhere
+	return true
+}
+
+// serveHeld answers a pull that was woken, or whose time is over; one that finds nothing yet is held again unless its time is over.
+func (b *Broker) serveHeld(p *heldPull, again bool) {
+	b.held.remove(p)
+	if p.r.Conn.IsClosed() {
+		p.r.Reply(nil, nil)
+		return
+	}
+	left := p.deadline.Sub(b.c.Now())
+	p.h.SuspendMS = left.Milliseconds()
+	resp, err := p.serve(again && left > 0)
+	if err != remoting.ErrLater { //nolint:errorlint // a sentinel that is never wrapped
+		p.r.Reply(resp, err)
+	}
+}
+
+// expire answers the pulls whose time is over.
+func (b *Broker) expire(now time.Time) {
+	for _, p := range b.held.due(now) {
+		if p.queue.StopWaiting(p) {
+			b.serveHeld(p, false)
+		}
+	}
+}

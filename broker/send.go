@@ -1,0 +1,524 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"time"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+	"github.com/apogeemq/apogee/store"
+)
+
+// Sends: SEND_MESSAGE (10), SEND_MESSAGE_V2 (310), SEND_BATCH_MESSAGE (320).
+//
+// What clients see: the checks of RocketMQ in its order (SendMessageProcessor, AbstractSendMessageProcessor.msgCheck); an answer once
+// every record of the request is on disk, or written, as the flush mode says; one answer per request, batches included. A missing topic
+// is made from the template that the producer names. Differences: WAIT=false is answered like any other; the queue for a negative id is
+// chosen round robin; MULTI_TAG topics are flagged but tags stay one string, as in RocketMQ.
+//
+// All sends of one read of a connection make one batch: one place in the log, one confirmation, one write of answers.
+
+// sendSink is a connection's remoting.Sink.
+type sendSink struct {
+	b     *Broker
+	conn  *remoting.Conn
+	topic *topic // of the last request, usually also of the next
+	round *sendRound
+	next  uint32 // queue choice for negative ids
+}
+
+// NewSink returns the taker of a connection's sends.
+func (b *Broker) NewSink(c *remoting.Conn) remoting.Sink {
+	return &sendSink{b: b, conn: c, next: uint32(c.ID())}
+}
+
+// sendRound is the batch of one read with what its answers need. It outlives the read.
+type sendRound struct {
+	batch   store.Batch
+	sink    *sendSink
+	answers []sendAnswer
+	arena   []byte // properties as stored, and unique ids for the answers
+	began   time.Time
+	metrics *remoting.RouteMetrics
+}
+
+// sendAnswer is one request of a round; its records are batch.Entries[first:first+count].
+type sendAnswer struct {
+	opaque       int32
+	first, count int32
+	queueID      int32
+	serialize    protocol.Serialization
+	oneWay       bool
+	uniqueIDs    []byte // in the arena; comma separated for a batch
+}
+
+var sendRounds = sync.Pool{New: func() any { return new(sendRound) }}
+
+// sendRequest is the header of a send, in place.
+type sendRequest struct {
+	topic, defaultTopic, properties []byte
+	defaultQueues, queueID, sysFlag int32
+	flag, reconsumeTimes            int32
+	bornTime                        int64
+	batch                           bool
+	seen                            uint16 // mandatory fields that are there
+}
+
+// mandatory fields of a send, in the order of their one-letter names a to h.
+const sendMandatory = 0xff
+
+var sendMandatoryNames = [...]string{"producerGroup", "topic", "defaultTopic", "defaultTopicQueueNums", "queueId", "sysFlag", "bornTimestamp", "flag"}
+
+// sendFieldLetter maps the long names of SEND_MESSAGE to the one-letter names of its second version; 0 for any other field.
+func sendFieldLetter(name []byte) byte {
+	if len(name) == 1 {
+		return name[0]
+	}
+	switch string(name) {
+	case "producerGroup":
+		return 'a'
+	case "topic":
+		return 'b'
+	case "defaultTopic":
+		return 'c'
+	case "defaultTopicQueueNums":
+		return 'd'
+	case "queueId":
+		return 'e'
+	case "sysFlag":
+		return 'f'
+	case "bornTimestamp":
+		return 'g'
+	case "flag":
+		return 'h'
+	case "properties":
+		return 'i'
+	case "reconsumeTimes":
+		return 'j'
+	case "batch":
+		return 'm'
+	}
+	return 0
+}
+
+// parse reads the header fields without allocating.
+func (q *sendRequest) parse(fields protocol.Fields) error {
+	*q = sendRequest{}
+	for i := range fields {
+		letter, v := sendFieldLetter(fields[i].Key), fields[i].Value
+		var number int64
+		switch letter {
+		case 'd', 'e', 'f', 'g', 'h', 'j':
+			var ok bool
+			if number, ok = protocol.ParseInt(v); !ok || (letter != 'g' && number != int64(int32(number))) {
+				return protocol.Errorf(protocol.RespSystemError, "the custom field <%s> is not a number: %q", fields[i].Key, v)
+			}
+		}
+		switch letter {
+		case 'b':
+			q.topic = v
+		case 'c':
+			q.defaultTopic = v
+		case 'd':
+			q.defaultQueues = int32(number)
+		case 'e':
+			q.queueID = int32(number)
+		case 'f':
+			q.sysFlag = int32(number)
+		case 'g':
+			q.bornTime = number
+		case 'h':
+			q.flag = int32(number)
+		case 'i':
+			q.properties = v
+		case 'j':
+			q.reconsumeTimes = int32(number)
+		case 'm':
+			q.batch = string(v) == "true"
+		}
+		if letter >= 'a' && letter <= 'h' {
+			q.seen |= 1 << (letter - 'a')
+		}
+	}
+	for i, name := range sendMandatoryNames {
+		if q.seen&(1<<i) == 0 {
+			return protocol.Errorf(protocol.RespSystemError, "the custom field <%s> is null", name)
+		}
+	}
+	return nil
+}
+
+// Handle takes one send of the round.
+func (s *sendSink) Handle(r *remoting.Request) {
+	if s.round == nil {
+		s.round = sendRounds.Get().(*sendRound)
+		s.round.sink = s
+		s.round.began = r.Received
+		s.round.metrics = r.Metrics()
+	}
+	entries, arena := len(s.round.batch.Entries), len(s.round.arena)
+	if err := s.take(r); err != nil {
+		s.round.batch.Entries = s.round.batch.Entries[:entries]
+		s.round.arena = s.round.arena[:arena]
+		r.Reply(nil, err)
+	}
+}
+
+func (s *sendSink) take(r *remoting.Request) error {
+	var q sendRequest
+	if err := q.parse(r.Fields); err != nil {
+		return err
+	}
+	t, err := s.findTopic(r, &q)
+	if err != nil {
+		return err
+	}
+	queueID := q.queueID
+	if queueID < 0 {
+		if t.config.WriteQueues <= 0 {
+			return protocol.Errorf(protocol.RespInvalidParameter, "topic[%s] has no queue to write to", t.name)
+		}
+		s.next++
+		queueID = int32(s.next % uint32(t.config.WriteQueues))
+	}
+	queue := t.queue(queueID)
+	if queue == nil {
+		return protocol.Errorf(protocol.RespInvalidParameter, "request queueId[%d] is illegal, topic %s has %d queues to write and %d to read, Producer: %s",
+			queueID, t.name, t.config.WriteQueues, t.config.ReadQueues, s.conn.RemoteAddr())
+	}
+	a := sendAnswer{opaque: r.Opaque, first: int32(len(s.round.batch.Entries)), queueID: queueID, serialize: r.Serialize, oneWay: r.IsOneWay()}
+	if q.batch || r.Code == int32(protocol.ReqSendBatchMessage) {
+		err = s.addBatch(&q, t, queue, r.Body)
+	} else {
+		err = s.add(&q, t, queue, q.flag, r.Body, q.properties, nil)
+	}
+	if err != nil {
+		return err
+	}
+	a.count = int32(len(s.round.batch.Entries)) - a.first
+	a.uniqueIDs = s.gatherIDs(a)
+	s.round.answers = append(s.round.answers, a)
+	s.b.stats.sent(int(a.count), len(r.Body))
+	return nil
+}
+
+// findTopic returns the topic that a send goes to, made if it may be. Checks come in RocketMQ's order.
+func (s *sendSink) findTopic(r *remoting.Request, q *sendRequest) (*topic, error) {
+	if s.b.isDraining() {
+		return nil, protocol.Errorf(protocol.RespGoAway, "the broker is shutting down")
+	}
+	t := s.topic
+	if t == nil || t.stale.Load() || string(t.name) != string(q.topic) {
+		if t = s.b.topics.findBytes(q.topic); t == nil {
+			var err error
+			if t, err = s.createTopic(q); err != nil {
+				return nil, err
+			}
+		}
+		s.topic = t
+	}
+	if t.forbidden {
+		return nil, protocol.Errorf(protocol.RespNoPermission, "Sending message to topic[%s] is forbidden.", t.name)
+	}
+	if s.b.c.Permission&protocol.PermWrite == 0 && t.config.Order {
+		return nil, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending message is forbidden", s.b.c.Name)
+	}
+	return t, nil
+}
+
+func (s *sendSink) createTopic(q *sendRequest) (*topic, error) {
+	name := string(q.topic)
+	if err := message.CheckTopic(name); err != nil {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+	}
+	if message.IsForbiddenToSend(name) {
+		return nil, protocol.Errorf(protocol.RespNoPermission, "Sending message to topic[%s] is forbidden.", name)
+	}
+	t, err := s.b.topics.autoCreate(name, string(q.defaultTopic), q.defaultQueues)
+	if err == nil && t == nil {
+		if _, ok := retryTopicGroup(name); ok {
+			t, err = s.b.topics.ensure(name, 1)
+		}
+	}
+	if err != nil {
+		return nil, sendFailure(err)
+	}
+	if t == nil {
+		return nil, protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist, apply first please!", name)
+	}
+	return t, nil
+}
+
+// addBatch adds every message of a batch; the header's properties are the batch's and go to each.
+func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body []byte) error {
+	if len(body) > s.b.c.MessageBytesMax {
+		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is %d bytes long, maxMessageSize=%d", len(body), s.b.c.MessageBytesMax)
+	}
+	if len(body) == 0 {
+		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is empty")
+	}
+	for len(body) > 0 {
+		item, rest, err := message.NextBatchItem(body)
+		if err != nil {
+			return protocol.Errorf(protocol.RespMessageIllegal, "%s", err)
+		}
+		if err := s.add(q, t, queue, item.Flag, item.Body, item.Properties, q.properties); err != nil {
+			return err
+		}
+		body = rest
+	}
+	return nil
+}
+
+// add makes the log entry of one message.
+func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32, body, properties, more []byte) error {
+	switch {
+	case len(body) == 0:
+		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is empty")
+	case len(body) > s.b.c.MessageBytesMax:
+		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is %d bytes long, maxMessageSize=%d", len(body), s.b.c.MessageBytesMax)
+	}
+	round := s.round
+	entries := append(round.batch.Entries, store.Entry{})
+	e := &entries[len(entries)-1]
+	e.Sequence, e.Target = &queue.Sequence, queue
+	e.BodyCRC = crc32.ChecksumIEEE(body)
+	e.Record = message.Record{
+		QueueID: queue.ID, Flag: flag, SysFlag: q.sysFlag, BornTime: q.bornTime, BornHost: s.conn.RemoteAddr(),
+		StoreHost: s.b.storeHost(s.conn.LocalAddr()), ReconsumeTimes: q.reconsumeTimes, Body: body, Topic: t.name,
+	}
+	if t.config.FilterType == protocol.FilterTypeMultiTag {
+		e.Record.SysFlag |= message.FlagMultiTags
+	}
+	stored, err := s.properties(e, properties, more)
+	if err != nil {
+		return err
+	}
+	e.Record.Properties = stored
+	if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize {
+		return protocol.Errorf(protocol.RespMessageIllegal, "the message properties are %d bytes long as stored, the limit is %d", n, message.MaxPropertiesSize)
+	}
+	round.batch.Entries = entries
+	return nil
+}
+
+// properties makes the property string as it is stored, in the round's arena: what the producer sent without reserved names, a unique
+// key if it sent none, and the cluster. It notes the entry's tag and keys on the way.
+func (s *sendSink) properties(e *store.Entry, properties, more []byte) ([]byte, error) {
+	arena := s.round.arena
+	start := len(arena)
+	dropped := false
+	unique := false
+	for k, v := range message.Properties(properties) {
+		switch string(k) {
+		case message.PropUniqueKey:
+			unique = true
+			s.addKey(e, v)
+		case message.PropKeys:
+			s.addKeys(e, v)
+		case message.PropTags:
+			e.TagsCode = message.TagsCode(v)
+		case message.PropPopCheckpoint, message.PropCluster, "__CRC32#":
+			dropped = true
+		case message.PropTransaction:
+			if string(v) == "true" {
+				return nil, errUnsupported("transactional messages")
+			}
+		case message.PropDelay:
+			if n, _ := protocol.ParseInt(v); n > 0 {
+				return nil, errUnsupported("delayed messages")
+			}
+		case message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec:
+			return nil, errUnsupported("timed messages")
+		}
+	}
+	if dropped {
+		arena = message.AppendWithout(arena, properties, message.PropPopCheckpoint, message.PropCluster, "__CRC32#")
+	} else {
+		arena = append(arena, properties...)
+	}
+	if len(more) > 0 {
+		arena = appendProperties(arena, start, more)
+	}
+	if !unique {
+		id := s.b.newUniqueID(s.b.storeHost(s.conn.LocalAddr()).Addr().AsSlice())
+		arena = append(arena[:start], message.AppendProperty(arena[start:], message.PropUniqueKey, id)...)
+		s.addKey(e, id)
+	}
+	arena = closeProperties(arena, start)
+	arena = append(append(arena, message.PropCluster...), 1)
+	arena = append(append(arena, s.b.c.Cluster...), 2)
+	s.round.arena = arena
+	return arena[start:len(arena):len(arena)], nil
+}
+
+// closeProperties ends the pairs that stand in arena[start:] with a separator.
+func closeProperties(arena []byte, start int) []byte {
+	if len(arena) > start && arena[len(arena)-1] != 2 {
+		arena = append(arena, 2)
+	}
+	return arena
+}
+
+func appendProperties(arena []byte, start int, more []byte) []byte {
+	return append(closeProperties(arena, start), more...)
+}
+
+func (s *sendSink) addKey(e *store.Entry, key []byte) {
+	h := store.KeyHash(e.Record.Topic, key)
+	if int(e.KeyCount) < len(e.Keys) {
+		e.Keys[e.KeyCount] = h
+		e.KeyCount++
+		return
+	}
+	e.MoreKeys = append(e.MoreKeys, h)
+}
+
+// addKeys adds each word of KEYS.
+func (s *sendSink) addKeys(e *store.Entry, words []byte) {
+	for start := 0; start < len(words); {
+		end := start
+		for end < len(words) && words[end] != ' ' {
+			end++
+		}
+		if end > start {
+			s.addKey(e, words[start:end])
+		}
+		start = end + 1
+	}
+}
+
+// gatherIDs returns the unique keys of an answer's messages, comma separated, in memory that outlives the read.
+func (s *sendSink) gatherIDs(a sendAnswer) []byte {
+	entries := s.round.batch.Entries[a.first : a.first+a.count]
+	if len(entries) == 1 {
+		return message.Property(entries[0].Record.Properties, message.PropUniqueKey)
+	}
+	var ids []byte
+	for i := range entries {
+		if i > 0 {
+			ids = append(ids, ',')
+		}
+		ids = append(ids, message.Property(entries[i].Record.Properties, message.PropUniqueKey)...)
+	}
+	return ids
+}
+
+// EndRound gives the round's batch to the store; it waits there while too much is in flight.
+func (s *sendSink) EndRound() {
+	round := s.round
+	if round == nil {
+		return
+	}
+	s.round = nil
+	if len(round.answers) == 0 {
+		round.recycle()
+		return
+	}
+	round.batch.Done = round.done
+	if err := s.b.store.Append(&round.batch); err != nil {
+		round.done(&round.batch, err)
+	}
+}
+
+// done answers every request of the round, in one piece of output.
+func (round *sendRound) done(_ *store.Batch, err error) {
+	b, conn := round.sink.b, round.sink.conn
+	code := protocol.RespSuccess
+	if err != nil {
+		failure := sendFailure(err)
+		code = failure.Code
+		conn.AppendOut(func(dst []byte) []byte {
+			for i := range round.answers {
+				if a := &round.answers[i]; !a.oneWay {
+					dst = protocol.AppendFrame(dst, &protocol.Command{
+						Code: int32(failure.Code), Remark: []byte(failure.Remark), Flag: protocol.FlagResponse, Opaque: a.opaque,
+						Serialize: a.serialize, Language: protocol.LanguageGo, Version: protocol.Version,
+					}, 0)
+				}
+			}
+			return dst
+		})
+	} else {
+		conn.AppendOut(func(dst []byte) []byte {
+			for i := range round.answers {
+				if a := &round.answers[i]; !a.oneWay {
+					dst = b.appendSendAnswer(dst, a, round.batch.Entries[a.first:a.first+a.count])
+				}
+			}
+			return dst
+		})
+	}
+	round.metrics.ObserveN(code, b.c.Now().Sub(round.began), len(round.answers))
+	round.recycle()
+}
+
+func (round *sendRound) recycle() {
+	clear(round.batch.Entries)
+	clear(round.answers)
+	round.batch.Entries, round.answers, round.arena = round.batch.Entries[:0], round.answers[:0], round.arena[:0]
+	round.sink, round.metrics = nil, nil
+	sendRounds.Put(round)
+}
+
+// appendSendAnswer appends the frame of a successful send's answer (SendMessageResponseHeader).
+func (b *Broker) appendSendAnswer(dst []byte, a *sendAnswer, entries []store.Entry) []byte {
+	first := &entries[0].Record
+	w := protocol.BeginResponse(dst, a.serialize, protocol.RespSuccess, a.opaque)
+	w.Int("queueId", int64(a.queueID))
+	var scratch [message.OffsetIDMaxSize]byte
+	if len(entries) == 1 {
+		w.Text("msgId", message.AppendOffsetID(scratch[:0], first.StoreHost, first.PhysicalOffset))
+		w.Text("transactionId", a.uniqueIDs)
+	} else {
+		var ids []byte
+		for i := range entries {
+			if i > 0 {
+				ids = append(ids, ',')
+			}
+			ids = message.AppendOffsetID(ids, entries[i].Record.StoreHost, entries[i].Record.PhysicalOffset)
+		}
+		w.Text("msgId", ids)
+		w.Text("batchUniqId", a.uniqueIDs)
+	}
+	w.Int("queueOffset", first.QueueOffset)
+	w.String(message.PropRegion, b.c.Region)
+	w.String(message.PropTraceSwitch, "true")
+	return w.Finish()
+}
+
+// sendFailure maps a store's refusal to what RocketMQ answers.
+func sendFailure(err error) *protocol.Error {
+	var refusal *protocol.Error
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, store.ErrTooLarge):
+		return protocol.Errorf(protocol.RespMessageIllegal, "%s", err)
+	case errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrDamaged):
+		return protocol.Errorf(protocol.RespServiceNotAvailable, "the broker cannot store messages: %s", err)
+	}
+	return protocol.Errorf(protocol.RespSystemError, "%s", err)
+}
+
+// errUnsupported refuses a kind of message that would otherwise be stored as something else.
+func errUnsupported(what string) error {
+	return protocol.Errorf(protocol.RespMessageIllegal, "%s are not supported by this version of Apogee", what)
+}
+
+// newUniqueID makes the unique key of a message whose producer sent none: the form of the clients' (MessageClientIDSetter), upper-case
+// hex of address, process and counter.
+func (b *Broker) newUniqueID(address []byte) []byte {
+	n := b.stats.uniqueID.Add(1)
+	raw := append([]byte(nil), address...)
+	raw = binary.BigEndian.AppendUint16(raw, uint16(b.stats.seed))
+	raw = binary.BigEndian.AppendUint32(raw, uint32(b.stats.seed>>16))
+	raw = binary.BigEndian.AppendUint32(raw, uint32(n>>16))
+	raw = binary.BigEndian.AppendUint16(raw, uint16(n))
+	return fmt.Appendf(nil, "%X", raw)
+}

@@ -1,0 +1,46 @@
+package broker
+
+import "sync/atomic"
+
+// stats are the broker's own counters.
+type stats struct {
+	messagesIn, bytesIn   atomic.Int64
+	messagesOut, bytesOut atomic.Int64
+	uniqueID              atomic.Uint64
+	seed                  int64 // of the unique ids that this process makes
+}
+
+func (s *stats) sent(messages, bytes int) {
+	s.messagesIn.Add(int64(messages))
+	s.bytesIn.Add(int64(bytes))
+}
+
+func (s *stats) pulled(messages, bytes int) {
+	s.messagesOut.Add(int64(messages))
+	s.bytesOut.Add(int64(bytes))
+}
+
+// Figures are the broker's counters and sizes, for metrics.
+type Figures struct {
+	MessagesIn, BytesIn, MessagesOut, BytesOut int64
+	Topics, Groups, Clients, HeldPulls         int
+	Written, Flushed, Confirmed, First         int64 // log positions
+}
+
+// Figures reads them.
+func (b *Broker) Figures() Figures {
+	l := b.store.Log()
+	f := Figures{
+		MessagesIn: b.stats.messagesIn.Load(), BytesIn: b.stats.bytesIn.Load(),
+		MessagesOut: b.stats.messagesOut.Load(), BytesOut: b.stats.bytesOut.Load(),
+		Written: l.Written(), Flushed: l.Flushed(), Confirmed: l.Confirmed(), First: l.First(),
+		HeldPulls: b.held.count(), Clients: b.clients.count(),
+	}
+	b.topics.mu.RLock()
+	f.Topics = len(b.topics.topics)
+	b.topics.mu.RUnlock()
+	b.groups.mu.RLock()
+	f.Groups = len(b.groups.groups)
+	b.groups.mu.RUnlock()
+	return f
+}

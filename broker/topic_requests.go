@@ -1,0 +1,110 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+)
+
+// Topics: UPDATE_AND_CREATE_TOPIC (17), DELETE_TOPIC_IN_BROKER (215), GET_TOPIC_CONFIG (351).
+//
+// What clients see: an answer once the change is on disk; the name server of the same process routes it at once. System topics are
+// refused with 29 as RocketMQ does (validateSystemTopicWhenUpdateTopic). A deleted topic's queues go with it; a new topic of the same name
+// begins at offset 0.
+
+// queuesMax bounds a topic's queues.
+const queuesMax = 65536
+
+func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
+	var h protocol.CreateTopicHeader
+	if err := r.Read(&h); err != nil {
+		return nil, err
+	}
+	if err := message.CheckTopic(h.Topic); err != nil {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+	}
+	if b.topics.isSystem(h.Topic) {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "The topic[%s] is conflict with system topic.", h.Topic)
+	}
+	if h.ReadQueues < 0 || h.WriteQueues < 0 || h.ReadQueues > queuesMax || h.WriteQueues > queuesMax {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to %d are possible", h.Topic, h.ReadQueues, h.WriteQueues, queuesMax)
+	}
+	c := protocol.TopicConfig{
+		TopicName: h.Topic, ReadQueues: h.ReadQueues, WriteQueues: h.WriteQueues, Perm: h.Perm,
+		FilterType: h.FilterType, SysFlag: h.SysFlag, Order: h.Order,
+	}
+	old, _ := b.Topic(h.Topic)
+	var err error
+	if c.Attributes, err = changeAttributes(old.Attributes, h.Attributes); err != nil {
+		return nil, err
+	}
+	if _, err := b.topics.set(c, func(err error) { r.Reply(nil, err) }); err != nil {
+		return nil, sendFailure(err)
+	}
+	return nil, remoting.ErrLater
+}
+
+// topicAttributes are the names that a topic may have (TopicAttributes).
+var topicAttributes = map[string]bool{
+	"queue.type": true, "cleanup.policy": true, "message.type": true, "reserve.time": true, "lite.topic.expiration": true,
+}
+
+// changeAttributes applies `+k=v,-k` to a topic's attributes.
+func changeAttributes(old map[string]string, change string) (map[string]string, error) {
+	attributes := make(map[string]string, len(old))
+	for k, v := range old {
+		attributes[k] = v
+	}
+	for part := range strings.SplitSeq(change, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		name, value, hasValue := strings.Cut(part[1:], "=")
+		if !topicAttributes[name] {
+			return nil, protocol.Errorf(protocol.RespInvalidParameter, "unsupported key: %s in topic attributes %q", name, change)
+		}
+		switch {
+		case part[0] == '+' && hasValue:
+			attributes[name] = value
+		case part[0] == '-' && !hasValue:
+			delete(attributes, name)
+		default:
+			return nil, protocol.Errorf(protocol.RespInvalidParameter, "topic attributes %q: want +key=value or -key", change)
+		}
+	}
+	return attributes, nil
+}
+
+func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
+	var h protocol.TopicHeader
+	if err := r.Read(&h); err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(h.Topic) == "" {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "The specified topic is blank.")
+	}
+	if b.topics.isSystem(h.Topic) {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "The topic[%s] is conflict with system topic.", h.Topic)
+	}
+	if b.topics.find(h.Topic) == nil {
+		return nil, nil // as RocketMQ: deleting twice is no error
+	}
+	if err := b.topics.remove(h.Topic, func(err error) { r.Reply(nil, err) }); err != nil {
+		return nil, sendFailure(err)
+	}
+	return nil, remoting.ErrLater
+}
+
+func (b *Broker) topicConfig(r *remoting.Request) (*remoting.Response, error) {
+	var h protocol.TopicHeader
+	if err := r.Read(&h); err != nil {
+		return nil, err
+	}
+	c, ok := b.Topic(h.Topic)
+	if !ok {
+		return nil, protocol.Errorf(protocol.RespTopicNotExist, "No topic in this broker. topic: %s", h.Topic)
+	}
+	return remoting.RespondBody(c), nil
+}

@@ -1,0 +1,41 @@
+package server
+
+import (
+	"github.com/apogeemq/apogee/broker"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// brokerCollector exposes the broker's figures.
+type brokerCollector struct{ b *broker.Broker }
+
+var (
+	descMessages = prometheus.NewDesc("apogee_messages_total", "Messages taken in and handed out.", []string{"direction"}, nil)
+	descBytes    = prometheus.NewDesc("apogee_message_bytes_total", "Bytes of bodies taken in and of records handed out.", []string{"direction"}, nil)
+	descCount    = prometheus.NewDesc("apogee_broker_objects", "Topics, groups, connected clients and held pulls.", []string{"kind"}, nil)
+	descLog      = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
+)
+
+func (brokerCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog} {
+		ch <- d
+	}
+}
+
+func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
+	f := c.b.Figures()
+	put := func(d *prometheus.Desc, kind prometheus.ValueType, value int64, label string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, float64(value), label)
+	}
+	put(descMessages, prometheus.CounterValue, f.MessagesIn, "in")
+	put(descMessages, prometheus.CounterValue, f.MessagesOut, "out")
+	put(descBytes, prometheus.CounterValue, f.BytesIn, "in")
+	put(descBytes, prometheus.CounterValue, f.BytesOut, "out")
+	put(descCount, prometheus.GaugeValue, int64(f.Topics), "topics")
+	put(descCount, prometheus.GaugeValue, int64(f.Groups), "groups")
+	put(descCount, prometheus.GaugeValue, int64(f.Clients), "clients")
+	put(descCount, prometheus.GaugeValue, int64(f.HeldPulls), "held_pulls")
+	put(descLog, prometheus.GaugeValue, f.First, "first")
+	put(descLog, prometheus.GaugeValue, f.Flushed, "flushed")
+	put(descLog, prometheus.GaugeValue, f.Confirmed, "confirmed")
+	put(descLog, prometheus.GaugeValue, f.Written, "written")
+}
