@@ -277,12 +277,17 @@ func TestReportPrints(t *testing.T) {
 	record(h, 1_500_000, 10)
 	r := Report{
 		Workload: "send", Parameters: SendOptions{}, Elapsed: Seconds(2 * time.Second), Messages: 2_469_134, Latency: latencyOf(h),
-		Errors: codeCounts{2: 3}.named(), Server: &ServerUse{PID: 1, CPUPerMessage: 1.25},
+		Server: &ServerUse{PID: 1, CPUPerMessage: 1.25},
 	}
+	codes := newRefusals()
+	for range 3 {
+		codes.note(2, protocol.AppendFrame(nil, &protocol.Command{Code: 2, Remark: []byte("too busy")}, 0))
+	}
+	codes.report(&r)
 	r.setRate(1000)
 	var out bytes.Buffer
 	r.Print(&out)
-	for _, want := range []string{"1,234,567 messages/s, 1234.6 MB/s", "p50 1.50 ms", "1.25 us CPU", "SYSTEM_BUSY: 3"} {
+	for _, want := range []string{"1,234,567 messages/s, 1234.6 MB/s", "p50 1.50 ms", "1.25 us CPU", "SYSTEM_BUSY: 3 (too busy)"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
 		}

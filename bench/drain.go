@@ -38,7 +38,7 @@ type puller struct {
 	lanes   []lane
 	active  int
 	out     []byte
-	codes   codeCounts
+	codes   refusals
 	got     atomic.Int64
 	bytes   int64 // of whole records
 }
@@ -131,7 +131,7 @@ func (p *puller) answer(frame []byte) error {
 		p.bytes += int64(len(c.Body))
 		l.next = nextOffset(c, l.next+int64(n))
 	default:
-		p.codes[c.Code]++
+		p.codes.note(c.Code, frame)
 		if l.failures++; l.failures > pullFailuresMax {
 			return fmt.Errorf("pull of queue %d at %d refused %d times: %w", l.q.id, l.next, l.failures, c.Check())
 		}
@@ -273,7 +273,7 @@ func (o *DrainOptions) pullers(ctx context.Context, ranges []*queueRange) ([]*pu
 			if err != nil {
 				return out, err
 			}
-			p := &puller{conn: c, t: t, pullMax: o.PullMax, verify: o.Verify, codes: codeCounts{}}
+			p := &puller{conn: c, t: t, pullMax: o.PullMax, verify: o.Verify, codes: newRefusals()}
 			for j := i; j < len(queues); j += n {
 				for range o.InFlight {
 					p.lanes = append(p.lanes, lane{q: queues[j]})
@@ -346,12 +346,12 @@ func (o *DrainOptions) round(ctx context.Context, ranges []*queueRange, r *Repor
 	if err = firstError(err, m.finish(r, r.Messages)); err != nil {
 		return err
 	}
-	codes, bytes := codeCounts{}, int64(0)
+	codes, bytes := newRefusals(), int64(0)
 	for _, p := range pullers {
 		codes.add(p.codes)
 		bytes += p.bytes
 	}
-	r.Errors = codes.named()
+	codes.report(r)
 	r.setRate(float64(bytes) / float64(max(r.Messages, 1)))
 	if r.Messages != want {
 		return fmt.Errorf("the queues hold %d messages, but %d were pulled", want, r.Messages)

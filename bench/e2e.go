@@ -24,6 +24,8 @@ const (
 	listenLead = 200 * time.Millisecond
 	// settleTime is between warm-up and measurement.
 	settleTime = 2 * time.Second
+	// lateMax is how long after the measurement its last messages may leave.
+	lateMax = 50 * time.Millisecond
 	// refusedPause is before a pull that was refused is repeated.
 	refusedPause = 20 * time.Millisecond
 )
@@ -54,11 +56,11 @@ type pacer struct {
 	seen    []atomic.Uint64 // a bit per message that a listener received
 	waiting atomic.Int64
 	acked   atomic.Int64 // measured messages acknowledged; opaque tells which they are
-	codes   codeCounts
+	codes   refusals
 }
 
 func newPacer(r *run, i int, c *conn, e endpoint, o *EndToEndOptions) *pacer {
-	p := &pacer{run: r, index: i, conn: c, queues: e.queues, limit: o.InFlight, codes: codeCounts{}}
+	p := &pacer{run: r, index: i, conn: c, queues: e.queues, limit: o.InFlight, codes: newRefusals()}
 	p.t = sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, 1, o.Target.serialization()})
 	p.plan = newSchedule(o.Rate, i, o.Senders, time.Duration(o.Warmup.Duration), o.settle(), time.Duration(o.Duration))
 	p.ring = max(1, min(o.InFlight, ringBytesMax/len(p.t.bytes)))
@@ -78,7 +80,7 @@ func (p *pacer) send() error {
 	defer tick.close()
 	for sent := 0; sent < p.plan.total && !p.run.stopping.Load(); {
 		now := time.Since(p.run.epoch)
-		if now >= p.run.measure[1] {
+		if now >= p.run.measure[1]+lateMax {
 			return nil // what has not left by now counts as not delivered
 		}
 		first, last := p.plan.due(now, sent)
@@ -143,7 +145,7 @@ func (p *pacer) collect() error {
 		case protocol.ResponseCode(h.code) == protocol.RespSuccess:
 			p.acked.Add(1)
 		default:
-			p.codes[h.code]++
+			p.codes.note(h.code, f)
 		}
 	}
 }
@@ -158,7 +160,7 @@ type listener struct {
 	beat    []byte
 	beatAt  time.Time
 	out     []byte
-	codes   codeCounts
+	codes   refusals
 	latency *hdrhistogram.Histogram
 }
 
@@ -230,7 +232,7 @@ func (l *listener) answer(frame []byte, now time.Duration) error {
 		q.cursor = nextOffset(c, q.cursor)
 	default:
 		if now >= l.run.measure[0] {
-			l.codes[c.Code]++
+			l.codes.note(c.Code, frame)
 		}
 		time.Sleep(refusedPause)
 	}
@@ -307,7 +309,7 @@ func newListener(ctx context.Context, r *run, addr string, queues []*queueRange,
 	}
 	return &listener{
 		run: r, conn: c, t: pullTemplate(h, o.Target.serialization()), pullMax: o.PullMax, queues: queues,
-		beat: protocol.AppendFrame(nil, beat, 0), beatAt: time.Now(), codes: codeCounts{}, latency: newHistogram(),
+		beat: protocol.AppendFrame(nil, beat, 0), beatAt: time.Now(), codes: newRefusals(), latency: newHistogram(),
 	}, nil
 }
 
@@ -482,7 +484,7 @@ func (r *run) intended() (n int64) {
 
 func (r *run) summarize(listeners []*listener, report *Report) {
 	e := &EndToEnd{Intended: r.intended(), Delivered: r.unique.Load(), Duplicates: r.repeated.Load()}
-	total, codes := newHistogram(), codeCounts{}
+	total, codes := newHistogram(), newRefusals()
 	for _, p := range r.senders {
 		e.Acknowledged += p.acked.Load()
 		codes.add(p.codes)
@@ -495,5 +497,6 @@ func (r *run) summarize(listeners []*listener, report *Report) {
 		e.DeliveredPercent = 100 * float64(e.Delivered) / float64(e.Intended)
 	}
 	report.EndToEnd, report.Messages = e, r.window.Load()
-	report.Latency, report.Errors = latencyOf(total), codes.named()
+	report.Latency = latencyOf(total)
+	codes.report(report)
 }

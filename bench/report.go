@@ -14,19 +14,20 @@ import (
 
 // Report is what a workload measured, and with which parameters.
 type Report struct {
-	Workload   string           `json:"workload"`
-	Parameters any              `json:"parameters"`
-	Started    time.Time        `json:"started"`
-	Warmed     Seconds          `json:"warmup_seconds"` // how long the warm-up really took
-	Elapsed    Seconds          `json:"elapsed_seconds"`
-	Messages   int64            `json:"messages"`
-	Rate       float64          `json:"rate_per_second"`
-	MBPerSec   float64          `json:"mb_per_second"`
-	Latency    *Latency         `json:"latency_us,omitempty"`
-	Errors     map[string]int64 `json:"errors,omitempty"` // by response code
-	EndToEnd   *EndToEnd        `json:"end_to_end,omitempty"`
-	Server     *ServerUse       `json:"server,omitempty"`
-	ClientCPU  float64          `json:"client_cpu_us_per_message,omitempty"`
+	Workload   string            `json:"workload"`
+	Parameters any               `json:"parameters"`
+	Started    time.Time         `json:"started"`
+	Warmed     Seconds           `json:"warmup_seconds"` // how long the warm-up really took
+	Elapsed    Seconds           `json:"elapsed_seconds"`
+	Messages   int64             `json:"messages"`
+	Rate       float64           `json:"rate_per_second"`
+	MBPerSec   float64           `json:"mb_per_second"`
+	Latency    *Latency          `json:"latency_us,omitempty"`
+	Errors     map[string]int64  `json:"errors,omitempty"`        // by response code
+	Remarks    map[string]string `json:"error_remarks,omitempty"` // of the first of each
+	EndToEnd   *EndToEnd         `json:"end_to_end,omitempty"`
+	Server     *ServerUse        `json:"server,omitempty"`
+	ClientCPU  float64           `json:"client_cpu_us_per_message,omitempty"`
 }
 
 // EndToEnd are the figures of messages sent and received at once.
@@ -90,24 +91,49 @@ func (r *Report) setRate(bytesPerMessage float64) {
 	}
 }
 
-// codeCounts are answers by response code.
-type codeCounts map[int32]int64
+// refusals are answers other than success, by response code, and what the first of each said.
+type refusals struct {
+	counts  map[int32]int64
+	remarks map[int32]string
+}
 
-func (c codeCounts) add(o codeCounts) {
-	for k, v := range o {
-		c[k] += v
+func newRefusals() refusals { return refusals{map[int32]int64{}, map[int32]string{}} }
+
+// note counts the answer in frame.
+func (r refusals) note(code int32, frame []byte) {
+	if r.counts[code]++; r.counts[code] > 1 {
+		return
+	}
+	var c protocol.Command
+	if protocol.Decode(frame, &c) == nil {
+		r.remarks[code] = string(c.Remark)
 	}
 }
 
-func (c codeCounts) named() map[string]int64 {
-	if len(c) == 0 {
-		return nil
+func (r refusals) add(o refusals) {
+	for code, n := range o.counts {
+		r.counts[code] += n
+		if r.remarks[code] == "" {
+			r.remarks[code] = o.remarks[code]
+		}
 	}
-	out := make(map[string]int64, len(c))
-	for k, v := range c {
-		out[protocol.ResponseCode(k).String()] = v
+}
+
+func (r refusals) reset() {
+	clear(r.counts)
+	clear(r.remarks)
+}
+
+// report fills the report's errors.
+func (r refusals) report(to *Report) {
+	for code, n := range r.counts {
+		if to.Errors == nil {
+			to.Errors, to.Remarks = map[string]int64{}, map[string]string{}
+		}
+		name := protocol.ResponseCode(code).String()
+		to.Errors[name] = n
+		to.Remarks[name] = r.remarks[code]
 	}
-	return out
 }
 
 // Print writes the report for people.
@@ -135,7 +161,7 @@ func (r *Report) Print(w io.Writer) {
 	}
 	sort.Strings(names)
 	for _, name := range names {
-		row("errors", "%s: %s", name, grouped(r.Errors[name]))
+		row("errors", "%s: %s (%s)", name, grouped(r.Errors[name]), r.Remarks[name])
 	}
 }
 

@@ -68,7 +68,7 @@ type sender struct {
 	phase   int32
 	epoch   time.Time
 	latency *hdrhistogram.Histogram
-	codes   codeCounts
+	codes   refusals
 	sent    atomic.Int64 // messages acknowledged, read by the controller
 }
 
@@ -86,7 +86,7 @@ func newSender(c *conn, l *load, t *template, queues, inFlight, index int) *send
 	for i := range s.free {
 		s.free[i] = int32(i)
 	}
-	s.latency, s.codes = newHistogram(), codeCounts{}
+	s.latency, s.codes = newHistogram(), newRefusals()
 	return s
 }
 
@@ -155,7 +155,7 @@ func (s *sender) issue() error {
 func (s *sender) enter(phase int32) {
 	if phase == phaseMeasure {
 		s.latency.Reset()
-		clear(s.codes)
+		s.codes.reset()
 	}
 	s.phase = phase
 }
@@ -191,7 +191,7 @@ func (s *sender) complete() error {
 			s.refused = 0
 			continue
 		}
-		s.codes[h.code]++
+		s.codes.note(h.code, f)
 		s.load.giveBack()
 		if s.refused++; s.refused > refusedMax {
 			return fmt.Errorf("broker %s refused %d sends in a row: %s", s.conn.addr, s.refused, protocol.ResponseCode(h.code))
@@ -259,7 +259,7 @@ func probeOnce(ctx context.Context, e endpoint, t *template) (protocol.ResponseC
 	if err := s.once(); err != nil {
 		return 0, fmt.Errorf("first send: %w", err)
 	}
-	for code := range s.codes {
+	for code := range s.codes.counts {
 		return protocol.ResponseCode(code), nil // there was one answer
 	}
 	return protocol.RespSuccess, nil
@@ -379,12 +379,13 @@ func (f *fleet) measure(ctx context.Context, o *SendOptions, r *Report, observe 
 	if err := firstError(f.err, err, use); err != nil {
 		return err
 	}
-	total, codes := newHistogram(), codeCounts{}
+	total, codes := newHistogram(), newRefusals()
 	for _, s := range f.senders {
 		total.Merge(s.latency)
 		codes.add(s.codes)
 	}
-	r.Latency, r.Errors = latencyOf(total), codes.named()
+	r.Latency = latencyOf(total)
+	codes.report(r)
 	r.setRate(float64(o.SizeBytes))
 	return nil
 }
