@@ -1,6 +1,10 @@
 package protocol
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
 
 // JSON bodies, with the field names of RocketMQ's beans. Integer-keyed maps are written with quoted keys, which every client reads.
 
@@ -144,9 +148,29 @@ type SubscriptionData struct {
 	Topic           string   `json:"topic"`
 	Expression      string   `json:"subString"`
 	Tags            []string `json:"tagsSet"`
-	Codes           []int32  `json:"codeSet"` // Java hash codes of the tags
+	Codes           TagCodes `json:"codeSet"`
 	Version         int64    `json:"subVersion"`
 	Type            string   `json:"expressionType"`
+}
+
+// TagCodes are Java hash codes of tags. The Go client sends them as text.
+type TagCodes []int32
+
+// UnmarshalJSON takes numbers and numbers in quotes.
+func (c *TagCodes) UnmarshalJSON(b []byte) error {
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	*c = make(TagCodes, 0, len(list))
+	for _, item := range list {
+		n, ok := ParseInt(bytes.Trim(item, `"`))
+		if !ok {
+			return fmt.Errorf("codeSet holds %s, want numbers", item)
+		}
+		*c = append(*c, int32(n))
+	}
+	return nil
 }
 
 // MessageQueue names a queue in the cluster.

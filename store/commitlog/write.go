@@ -170,14 +170,15 @@ func (l *Log) advanceFlushed(to int64) {
 	}
 }
 
-// Confirm makes the batches visible: apply takes them in log order, then the confirmed position moves, then the batches' Done.
+// Confirm makes the batches visible: the confirmed position moves, then apply takes them in log order, then the batches' Done. A reader
+// that finds a message through what apply made finds its bytes confirmed.
 func (l *Log) Confirm(batches []*Batch, apply func(batches []*Batch)) {
+	l.confirmed.Store(batches[len(batches)-1].end)
 	apply(batches)
 	size := int64(0)
 	for _, b := range batches {
 		size += b.size
 	}
-	l.confirmed.Store(batches[len(batches)-1].end)
 	for _, b := range batches {
 		b.Done(b, nil)
 	}
