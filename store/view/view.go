@@ -8,6 +8,7 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -54,11 +55,7 @@ type View struct {
 
 // Open opens the database in dir, or makes it. A crash leaves it true as of an earlier position.
 func Open(fs vfs.FS, dir string) (*View, error) {
-	db, err := pebble.Open(dir, &pebble.Options{
-		FS: fs, DisableWAL: true, Logger: quiet{},
-		MemTableSize:       4 << 20,
-		FormatMajorVersion: pebble.FormatNewest,
-	})
+	db, err := pebble.Open(dir, databaseOptions(fs))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the view %s: %w", dir, err)
 	}
@@ -68,6 +65,24 @@ func Open(fs vfs.FS, dir string) (*View, error) {
 		return nil, err
 	}
 	return v, nil
+}
+
+// databaseOptions suit what is written: few large batches of entries that hardly compress (hashes, offsets) and are seldom rewritten.
+func databaseOptions(fs vfs.FS) *pebble.Options {
+	o := &pebble.Options{
+		FS: fs, DisableWAL: true, Logger: quiet{},
+		MemTableSize:          4 << 20,
+		L0CompactionThreshold: 8,
+		LBaseMaxBytes:         256 << 20,
+		FormatMajorVersion:    pebble.FormatNewest,
+	}
+	for i := range o.Levels {
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+	}
+	for i := range o.TargetFileSizes {
+		o.TargetFileSizes[i] = 32 << 20
+	}
+	return o
 }
 
 // quiet drops Pebble's chatter; its errors come back from calls, and a fatal one ends the process.
