@@ -49,7 +49,9 @@ func decodeBinaryHeader(b []byte, c *Command) error {
 		if v > int64(len(b)-4) {
 			return fmt.Errorf("%w: field %q of %d bytes in %d", ErrFrame, name, v, len(b))
 		}
-		c.Fields = append(c.Fields, Field{name, b[4 : 4+v]})
+		if err := c.addField(name, b[4:4+v]); err != nil {
+			return err
+		}
 		b = b[4+v:]
 	}
 	return nil
@@ -62,8 +64,9 @@ func appendBinaryHeader(dst []byte, c *Command) []byte {
 	dst = be.AppendUint16(dst, uint16(c.Version))
 	dst = be.AppendUint32(dst, uint32(c.Opaque))
 	dst = be.AppendUint32(dst, uint32(c.Flag))
-	dst = be.AppendUint32(dst, uint32(len(c.Remark)))
-	dst = append(dst, c.Remark...)
+	remark := cutRemark(c.Remark)
+	dst = be.AppendUint32(dst, uint32(len(remark)))
+	dst = append(dst, remark...)
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
 	for i := range c.Fields {

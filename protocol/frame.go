@@ -30,7 +30,7 @@ const (
 	FlagOneWay   = 2
 )
 
-// Command is one frame, request or response. Decoded slices alias the frame.
+// Command is one frame, request or response. Decoded slices alias the frame, or memory that the next Decode into the same Command uses.
 type Command struct {
 	Code      int32
 	Language  Language
@@ -41,7 +41,19 @@ type Command struct {
 	Fields    Fields
 	Body      []byte
 	Serialize Serialization
+
+	unescaped []byte // header strings that had escapes; Fields and Remark may alias it too
 }
+
+// Limits of a header.
+const (
+	// headerFieldsMax is far more than any client sends: a frame of empty fields must not cost many times its size.
+	headerFieldsMax = 1024
+	// unescapedBytesKept is how much memory for unescaped strings a Command keeps for the next frame.
+	unescapedBytesKept = 64 << 10
+	// remarkBytesMax cuts remarks, which quote what a peer sent.
+	remarkBytesMax = 16 << 10
+)
 
 // IsResponse and IsOneWay read the flag.
 func (c *Command) IsResponse() bool { return c.Flag&FlagResponse != 0 }
@@ -68,6 +80,17 @@ func (f *Fields) Add(name, value string) {
 	*f = append(*f, Field{[]byte(name), []byte(value)})
 }
 
+func (c *Command) addField(key, value []byte) error {
+	if len(c.Fields) == headerFieldsMax {
+		return fmt.Errorf("%w: more than %d header fields", ErrFrame, headerFieldsMax)
+	}
+	c.Fields = append(c.Fields, Field{key, value})
+	return nil
+}
+
+// cutRemark bounds a remark.
+func cutRemark(remark []byte) []byte { return remark[:min(len(remark), remarkBytesMax)] }
+
 // Why a frame is refused; each closes the connection, since what follows cannot be told apart.
 var (
 	ErrFrameTooLarge = errors.New("frame too large")
@@ -89,7 +112,8 @@ func FrameSize(b []byte, bytesMax int) (int, error) {
 	return int(4 + n), nil
 }
 
-// Decode reads a whole frame, as FrameSize delimits it, into c, whose Fields are reused.
+// Decode reads a whole frame, as FrameSize delimits it, into c, whose memory is reused: what it held before is overwritten. The frame is
+// not changed.
 func Decode(frame []byte, c *Command) error {
 	if len(frame) < FrameHeadSize {
 		return fmt.Errorf("%w: %d bytes", ErrFrame, len(frame))
@@ -99,7 +123,11 @@ func Decode(frame []byte, c *Command) error {
 	if size > len(frame)-FrameHeadSize {
 		return fmt.Errorf("%w: header of %d in a frame of %d", ErrFrame, size, len(frame))
 	}
-	*c = Command{Fields: c.Fields[:0], Serialize: Serialization(head >> 24), Body: frame[FrameHeadSize+size:]}
+	unescaped := c.unescaped[:0]
+	if cap(unescaped) > unescapedBytesKept {
+		unescaped = nil
+	}
+	*c = Command{Fields: c.Fields[:0], Serialize: Serialization(head >> 24), Body: frame[FrameHeadSize+size:], unescaped: unescaped}
 	header := frame[FrameHeadSize : FrameHeadSize+size]
 	switch c.Serialize {
 	case SerializeJSON:
@@ -110,7 +138,8 @@ func Decode(frame []byte, c *Command) error {
 	return fmt.Errorf("%w: unknown serialisation %d", ErrFrame, head>>24)
 }
 
-// AppendFrame appends c as one frame, in JSON where the code does not fit the binary form. bodySize, where the body is sent separately, is counted in the frame's length beside len(c.Body).
+// AppendFrame appends c as one frame, in JSON where the code does not fit the binary form. bodySize, where the body is sent separately, is
+// counted in the frame's length beside len(c.Body).
 func AppendFrame(dst []byte, c *Command, bodySize int) []byte {
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -40,7 +40,7 @@ func StandardJSON(in []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JSON at byte %d: %w", s.i, err)
 	}
-	if s.next() != 0 {
+	if s.space(); s.i < len(s.b) {
 		return nil, fmt.Errorf("JSON at byte %d: trailing %q", s.i, s.b[s.i])
 	}
 	return out, nil
