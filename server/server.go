@@ -200,6 +200,7 @@ func (s *Server) remotingConfig(routes []remoting.Route, sink func(*remoting.Con
 		Routes: routes, NewSink: sink,
 		FrameBytesMax: int(s.c.FrameBytesMax), IdleTimeout: s.c.IdleTimeout, ConnectionsMax: int(s.c.ConnectionsMax),
 		OutBytesMax: int(s.c.OutBytesMax), TLSMode: s.c.TLSMode, Logger: s.log, Now: time.Now,
+		Authorize: allowAll, Admit: admitAll,
 	}
 	for _, p := range ports {
 		c.Listen = append(c.Listen, s.hostPort(p))
@@ -219,6 +220,10 @@ func (s *Server) remotingConfig(routes []remoting.Route, sink func(*remoting.Con
 	}
 	return c
 }
+
+// allowAll is the authorisation of every request until access control comes; admitAll its admission until there are quotas.
+func allowAll(*remoting.Request, *remoting.Route) error      { return nil }
+func admitAll(*remoting.Request, *remoting.Route, int) error { return nil }
 
 // certificate reads the files at each handshake, so that a renewed certificate is used at once.
 func (s *Server) certificate() (*tls.Config, error) {
