@@ -29,6 +29,12 @@ type Config struct {
 	StageInterval    time.Duration // default 5 s
 	AcceptDamage     bool          // take appends although the middle of the log is damaged
 
+	// DueTime gives what the index of a schedule queue holds instead of a tag's code: when the message is due, ms. Nil: the tag's code.
+	DueTime func(queueID int32, storeTime int64) int64
+	// Retired gives the change of state that comes with a record that names its source (PreparedOffset): the source is done with. It is
+	// asked when such a record is replayed; who appends one gives the same changes as its Target (WithState).
+	Retired func(r, source *message.Record) (kind string, changes []Mutation)
+
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -74,7 +80,7 @@ func (c *Config) path(elements ...string) string {
 	return c.FS.PathJoin(append([]string{c.Dir}, elements...)...)
 }
 
-// Batch and Entry are the log's; Entry.Target is the *Queue that the record belongs to.
+// Batch and Entry are the log's; Entry.Target is the *Queue that the record belongs to, or a *WithState.
 type (
 	Batch = commitlog.Batch
 	Entry = commitlog.Entry
@@ -117,6 +123,14 @@ type Recovery struct {
 type stateTarget struct {
 	queue   *view.Queue
 	changes []Mutation
+}
+
+// WithState is the Target of a record that changes the broker's state by being there: the changes are applied, and staged, together
+// with the record. A replay finds them again through Config.Retired.
+type WithState struct {
+	Queue   *Queue
+	Kind    string
+	Changes []Mutation
 }
 
 // Open opens or creates the store in c.Dir and replays what the view has not got yet. It takes appends and reads when it returns.
@@ -226,6 +240,7 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 		Entry:       view.Entry{Position: r.PhysicalOffset, Size: int32(len(raw)), TagsCode: TagsCodeOf(r)},
 		StoreTime:   r.StoreTime,
 	}
+	s.schedule(&m)
 	if message.IsStateTopic(string(r.Topic)) {
 		if r.PhysicalOffset < stateFrom {
 			return nil
@@ -236,9 +251,35 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 		}
 	} else {
 		m.Keys = Keys(nil, r.Topic, r.Properties)
+		if err := s.retire(&m, r, stateFrom); err != nil {
+			return err
+		}
 	}
 	s.view.Apply(&m)
 	return nil
+}
+
+// retire adds to a replayed record what it changes by replacing its source. A source that the log does not hold any more has nothing
+// left to retire.
+func (s *Store) retire(m *view.Message, r *message.Record, stateFrom int64) error {
+	if s.c.Retired == nil || r.PreparedOffset <= 0 || r.PreparedOffset >= r.PhysicalOffset || r.PhysicalOffset < stateFrom {
+		return nil
+	}
+	source, found, err := s.log.ReadRecord(r.PreparedOffset)
+	if err != nil {
+		return err
+	}
+	if found {
+		m.Kind, m.State = s.c.Retired(r, &source)
+	}
+	return nil
+}
+
+// schedule gives the entry of a schedule queue the time that it is due at, which needs the store time that the log has assigned.
+func (s *Store) schedule(m *view.Message) {
+	if m.Queue.Topic == message.TopicSchedule && s.c.DueTime != nil {
+		m.Entry.TagsCode = s.c.DueTime(m.Queue.ID, m.StoreTime)
+	}
 }
 
 // apply takes confirmed batches into the view.
@@ -259,7 +300,10 @@ func (s *Store) apply(batches []*Batch) {
 				m.Queue = t
 			case *stateTarget:
 				m.Queue, m.State = t.queue, t.changes
+			case *WithState:
+				m.Queue, m.Kind, m.State = t.Queue, t.Kind, t.Changes
 			}
+			s.schedule(&m)
 			s.view.Apply(&m)
 		}
 	}

@@ -127,6 +127,34 @@ type Gap struct {
 	Reason   error
 }
 
+// ReadRecord returns the intact record at a log position, straight from the files: it may be called while the log is being recovered.
+// found is false where no such record is.
+func (l *Log) ReadRecord(pos int64) (r message.Record, found bool, err error) {
+	first, limit := l.segments.bounds()
+	left := min(l.segmentEnd(pos), limit) - pos
+	if pos < first || left < message.MinRecordSize {
+		return r, false, nil
+	}
+	raw := make([]byte, min(left, int64(l.o.Files.Alignment()))) // most records fit
+	if err := l.segments.readAt(raw, pos); err != nil {
+		return r, false, err
+	}
+	size, _ := message.Peek(raw)
+	if size < message.MinRecordSize || int64(size) > left {
+		return r, false, nil
+	}
+	if size > len(raw) {
+		raw = append(raw, make([]byte, size-len(raw))...)
+		if err := l.segments.readAt(raw, pos); err != nil {
+			return r, false, err
+		}
+	}
+	if r, err = check(raw[:size], pos); err != nil {
+		return r, false, nil //nolint:nilerr // not a record
+	}
+	return r, true, nil
+}
+
 // Recovery says what opening the log found.
 type Recovery struct {
 	End  int64 // behind the last record

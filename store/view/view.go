@@ -224,7 +224,8 @@ type Message struct {
 	StoreTime   int64
 	Keys        []uint64
 	MoreKeys    []uint64
-	State       []Mutation // of a state record
+	State       []Mutation // of a state record, or of Kind
+	Kind        string     // of the state that a message changes; empty for a state record, whose queue says it
 }
 
 // Begin and End enclose the application of a group of records; position is the log's behind the last of them.
@@ -248,6 +249,9 @@ func (v *View) Apply(m *Message) {
 	if q.kind != "" {
 		v.applyState(q.kind, m.State)
 		return
+	}
+	if m.Kind != "" {
+		v.applyState(m.Kind, m.State)
 	}
 	if len(m.Keys) > 0 {
 		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)
