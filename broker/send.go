@@ -421,7 +421,11 @@ func (s *sendSink) EndRound() {
 		return
 	}
 	round.batch.Done = round.done
-	if err := s.b.store.Append(&round.batch); err != nil {
+	appendTo := s.b.store.Append
+	if len(round.batch.Entries) == 1 {
+		appendTo = s.b.store.AppendNow
+	}
+	if err := appendTo(&round.batch); err != nil {
 		round.done(&round.batch, err)
 	}
 }

@@ -3,18 +3,21 @@ package store
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // shell drives the step functions of log and view: one goroutine each for writing, confirming, spares, asynchronous flush and the
 // database. They end in the order of the data's way, so that what was appended before Close is confirmed and staged.
 type shell struct {
-	stop      chan struct{}
-	confirm   chan []*Batch
-	wait      sync.WaitGroup // writer, then confirmer
-	timers    sync.WaitGroup // the others
-	nudge     chan struct{}  // the log has grown much beyond the view
-	closeOnce sync.Once
+	stop       chan struct{}
+	turn       sync.Mutex // held by whoever takes a group commit through
+	confirm    chan []*Batch
+	confirming atomic.Int32   // groups that the confirmer has not finished
+	wait       sync.WaitGroup // writer, then confirmer
+	timers     sync.WaitGroup // the others
+	nudge      chan struct{}  // the log has grown much beyond the view
+	closeOnce  sync.Once
 }
 
 // confirmQueue is how many group commits may wait for their confirmation.
@@ -40,33 +43,78 @@ func (s *Store) writer() {
 	defer s.shell.wait.Done()
 	defer close(s.shell.confirm)
 	for {
-		if batches := s.log.Step(); batches != nil {
-			s.shell.confirm <- batches
+		s.shell.turn.Lock()
+		worked := s.takeTurn()
+		s.shell.turn.Unlock()
+		if worked {
 			continue
 		}
 		select {
 		case <-s.log.Work():
-		case <-s.shell.stop:
-			if batches := s.log.Step(); batches != nil {
-				s.shell.confirm <- batches
-				continue
-			}
+		case <-s.shell.stop: // nothing is in flight any more
 			return
 		}
 	}
 }
 
+// smallGroup is the number of records up to which a group is confirmed by whoever wrote it: waking the confirmer would take longer.
+const smallGroup = 4
+
+// takeTurn writes what is encoded and sees to its confirmation; false when there was nothing. The caller holds the turn.
+func (s *Store) takeTurn() bool {
+	batches := s.log.Step()
+	if batches == nil {
+		return false
+	}
+	records := 0
+	for _, b := range batches {
+		records += len(b.Entries)
+	}
+	if records <= smallGroup && s.shell.confirming.Load() == 0 {
+		s.confirmGroup(batches)
+		return true
+	}
+	s.shell.confirming.Add(1)
+	s.shell.confirm <- batches
+	return true
+}
+
 func (s *Store) confirmer() {
 	defer s.shell.wait.Done()
 	for batches := range s.shell.confirm {
-		s.log.Confirm(batches, s.apply)
-		if s.log.Confirmed()-s.staged.Load() > s.c.ViewLagBytesMax/4 {
-			select {
-			case s.shell.nudge <- struct{}{}:
-			default:
-			}
+		s.confirmGroup(batches)
+		s.shell.confirming.Add(-1)
+	}
+}
+
+func (s *Store) confirmGroup(batches []*Batch) {
+	s.log.Confirm(batches, s.apply)
+	if s.log.Confirmed()-s.staged.Load() > s.c.ViewLagBytesMax/4 {
+		select {
+		case s.shell.nudge <- struct{}{}:
+		default:
 		}
 	}
+}
+
+// AppendNow is Append for a single record that somebody waits for: when the writer is idle, the caller's goroutine takes the record to
+// the disk and confirms it itself, which saves two wake-ups. Done may run before it returns.
+func (s *Store) AppendNow(b *Batch) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := s.log.AppendQuietly(b); err != nil {
+		return err
+	}
+	if !s.shell.turn.TryLock() {
+		s.log.Wake()
+		return nil
+	}
+	for s.takeTurn() {
+	}
+	s.shell.turn.Unlock()
+	s.log.WakeIfPending() // a record that came while the turn was taken, and whose caller found it so
+	return nil
 }
 
 func (s *Store) spareMaker() {

@@ -346,11 +346,19 @@ func (s *Store) Find(topic string, id int32) *Queue  { return s.view.Find(topic,
 
 // Append appends the batch; see commitlog.Log.Append.
 func (s *Store) Append(b *Batch) error {
-	if s.damaged != nil {
-		g := s.damaged[0]
-		return fmt.Errorf("%w: nothing valid from log position %d to %d; look with `apogee inspect`, or accept the loss with --accept-damage", ErrDamaged, g.From, g.To)
+	if err := s.writable(); err != nil {
+		return err
 	}
 	return s.log.Append(b)
+}
+
+// writable returns why no append is taken, nil if one is.
+func (s *Store) writable() error {
+	if s.damaged == nil {
+		return nil
+	}
+	g := s.damaged[0]
+	return fmt.Errorf("%w: nothing valid from log position %d to %d; look with `apogee inspect`, or accept the loss with --accept-damage", ErrDamaged, g.From, g.To)
 }
 
 // Writable returns nil while appends are taken.

@@ -153,6 +153,26 @@ func (l *Log) signal(c chan struct{}) {
 // Append gives the batch its place in the log and encodes it there. It waits while UnsyncedBytesMax are in flight. After nil, Done
 // will be called; after an error it will not. The caller's slices are not used any more when it returns.
 func (l *Log) Append(b *Batch) error {
+	err := l.AppendQuietly(b)
+	if err == nil {
+		l.signal(l.work)
+	}
+	return err
+}
+
+// Wake tells the shell that Step has something to do; WakeIfPending does so if it has.
+func (l *Log) Wake() { l.signal(l.work) }
+func (l *Log) WakeIfPending() {
+	l.mu.Lock()
+	pending := len(l.pending) > 0
+	l.mu.Unlock()
+	if pending {
+		l.signal(l.work)
+	}
+}
+
+// AppendQuietly is Append by a caller that sees to Step itself.
+func (l *Log) AppendQuietly(b *Batch) error {
 	b.size = 0
 	for i := range b.Entries {
 		e := &b.Entries[i]
@@ -175,7 +195,6 @@ func (l *Log) Append(b *Batch) error {
 
 	l.encode(b)
 	b.encoded.Store(true)
-	l.signal(l.work)
 	return nil
 }
 
