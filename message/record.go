@@ -76,10 +76,10 @@ type Record struct {
 	Body           []byte
 	Topic          []byte
 	Properties     []byte // without the checksum property when encoding, with it when decoded
-	BodyCRC        uint32 // as stored; the encoder takes it as given (see BodyCRC)
+	BodyCRC        uint32 // as stored, see BodyCRC; decoded only
 }
 
-// hostSize returns the bytes that a host takes and the IPv6 flag it needs.
+// isV6 tells whether a host takes 16 bytes and its flag.
 func isV6(a netip.AddrPort) bool { return a.Addr().Is6() && !a.Addr().Is4In6() }
 
 // needsSeparator tells whether the properties must be closed before the checksum property is appended.
@@ -111,9 +111,8 @@ func (r *Record) EncodedPropertiesSize() int {
 	return n
 }
 
-// Encode writes the record into dst, which is exactly EncodedSize long, and completes its checksum. The body is read once, to be
-// copied: its checksum is taken from r.BodyCRC (31 bits; the sign bit that RocketMQ cut off is recovered from fullBodyCRC).
-// fullBodyCRC is the plain CRC-32 of the body.
+// Encode writes the record into dst, which is exactly EncodedSize long, and completes its checksum. fullBodyCRC is the plain CRC-32 of
+// the body, all 32 bits of it: a long body is read once only, to be copied. r.BodyCRC is not used.
 func (r *Record) Encode(dst []byte, fullBodyCRC uint32) {
 	be := binary.BigEndian
 	sysFlag := uint32(r.SysFlag) &^ (FlagBornHostV6 | FlagStoreHostV6)
@@ -144,7 +143,7 @@ func (r *Record) Encode(dst []byte, fullBodyCRC uint32) {
 	be.PutUint64(dst[n+4:], uint64(r.PreparedOffset))
 	be.PutUint32(dst[n+12:], uint32(len(r.Body)))
 	n += 16
-	head := crc32.ChecksumIEEE(dst[:n])
+	head := n
 	n += copy(dst[n:], r.Body)
 	tail := n
 	if magic == MagicV2 {
@@ -162,8 +161,16 @@ func (r *Record) Encode(dst []byte, fullBodyCRC uint32) {
 		dst[n] = propertySeparator
 		n++
 	}
-	sum := combineCRC(head, fullBodyCRC, shiftOperator(len(r.Body)))
-	putCRCProperty(dst[n:], crc32.Update(sum, crc32.IEEETable, dst[tail:n])&0x7fffffff)
+	putCRCProperty(dst[n:], checksum(dst[:n], head, tail, fullBodyCRC)&0x7fffffff)
+}
+
+// checksum returns the CRC-32 of b, in which the body is b[head:tail].
+func checksum(b []byte, head, tail int, bodyCRC uint32) uint32 {
+	if tail-head < combineLeast {
+		return crc32.ChecksumIEEE(b)
+	}
+	sum := combineCRC(crc32.ChecksumIEEE(b[:head]), bodyCRC, tail-head)
+	return crc32.Update(sum, crc32.IEEETable, b[tail:])
 }
 
 func putHost(dst []byte, a netip.AddrPort) int {

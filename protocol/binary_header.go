@@ -49,9 +49,10 @@ func decodeBinaryHeader(b []byte, c *Command) error {
 		if v > int64(len(b)-4) {
 			return fmt.Errorf("%w: field %q of %d bytes in %d", ErrFrame, name, v, len(b))
 		}
-		if err := c.addField(name, b[4:4+v]); err != nil {
-			return err
+		if len(c.Fields) == headerFieldsMax {
+			return errFields
 		}
+		c.Fields = append(c.Fields, Field{name, b[4 : 4+v]})
 		b = b[4+v:]
 	}
 	return nil

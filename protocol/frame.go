@@ -80,14 +80,6 @@ func (f *Fields) Add(name, value string) {
 	*f = append(*f, Field{[]byte(name), []byte(value)})
 }
 
-func (c *Command) addField(key, value []byte) error {
-	if len(c.Fields) == headerFieldsMax {
-		return fmt.Errorf("%w: more than %d header fields", ErrFrame, headerFieldsMax)
-	}
-	c.Fields = append(c.Fields, Field{key, value})
-	return nil
-}
-
 // cutRemark bounds a remark.
 func cutRemark(remark []byte) []byte { return remark[:min(len(remark), remarkBytesMax)] }
 
@@ -95,6 +87,7 @@ func cutRemark(remark []byte) []byte { return remark[:min(len(remark), remarkByt
 var (
 	ErrFrameTooLarge = errors.New("frame too large")
 	ErrFrame         = errors.New("bad frame")
+	errFields        = fmt.Errorf("%w: more than %d header fields", ErrFrame, headerFieldsMax)
 )
 
 // FrameSize returns the size of the frame that starts at b, 0 when b is too short to tell.

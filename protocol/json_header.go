@@ -44,20 +44,51 @@ func decodeJSONHeader(b []byte, c *Command) error {
 	return nil
 }
 
+// fields reads extFields. Nulls are left out.
 func (s *jsonScanner) fields(c *Command) error {
 	if s.null() {
 		return nil
 	}
-	return s.object(func(key []byte) error {
-		if s.null() {
-			return nil
+	if err := s.want('{'); err != nil {
+		return err
+	}
+	if s.next() == '}' {
+		s.i++
+		return nil
+	}
+	fields := c.Fields // a local: the loop is faster
+	defer func() { c.Fields = fields }()
+	for {
+		key, value, ok := s.compactField()
+		if !ok {
+			var err error
+			if key, value, err = s.field(); err != nil {
+				return err
+			}
 		}
-		v, err := s.scalar()
-		if err != nil {
-			return err
+		if value != nil {
+			if len(fields) == headerFieldsMax {
+				return errFields
+			}
+			fields = append(fields, Field{key, value})
 		}
-		return c.addField(key, v)
-	})
+		if s.next() != ',' {
+			return s.want('}')
+		}
+		s.i++
+	}
+}
+
+// field reads a field that may have spaces and escapes; the value of a null is nil.
+func (s *jsonScanner) field() (key, value []byte, err error) {
+	if key, err = s.scalar(); err != nil {
+		return nil, nil, err
+	}
+	if err = s.want(':'); err != nil || s.null() {
+		return key, nil, err
+	}
+	value, err = s.scalar()
+	return key, value, err
 }
 
 func (s *jsonScanner) int32(key []byte) (int32, error) {

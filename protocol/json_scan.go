@@ -24,11 +24,13 @@ func (s *jsonScanner) space() {
 
 // next returns the next significant byte without consuming it, 0 at the end.
 func (s *jsonScanner) next() byte {
-	s.space()
-	if s.i >= len(s.b) {
-		return 0
+	if s.i < len(s.b) && s.b[s.i] > ' ' {
+		return s.b[s.i]
 	}
-	return s.b[s.i]
+	if s.space(); s.i < len(s.b) {
+		return s.b[s.i]
+	}
+	return 0
 }
 
 func (s *jsonScanner) want(c byte) error {
@@ -49,7 +51,6 @@ func (s *jsonScanner) object(member func(key []byte) error) error {
 		return nil
 	}
 	for {
-		s.space()
 		key, err := s.scalar()
 		if err != nil {
 			return err
@@ -66,6 +67,26 @@ func (s *jsonScanner) object(member func(key []byte) error) error {
 		}
 		return s.want('}')
 	}
+}
+
+// compactField reads `"key":"value"` without any space in it, as every client writes header fields. ok is false, and nothing is consumed,
+// where that is not what stands there.
+func (s *jsonScanner) compactField() (key, value []byte, ok bool) {
+	b := s.b[s.i:]
+	if len(b) == 0 || b[0] != '"' {
+		return nil, nil, false
+	}
+	end := 1 + plainPrefix(b[1:], '"')
+	if end+2 >= len(b) || b[end] != '"' || b[end+1] != ':' || b[end+2] != '"' {
+		return nil, nil, false
+	}
+	from := end + 3
+	to := from + plainPrefix(b[from:], '"')
+	if to == len(b) || b[to] != '"' {
+		return nil, nil, false
+	}
+	s.i += to + 1
+	return b[1:end], b[from:to], true
 }
 
 // null passes over a null.
@@ -178,6 +199,10 @@ func (s *jsonScanner) escape(out []byte) ([]byte, error) {
 	s.i++
 	switch c {
 	case 'u':
+		if b := s.b[s.i:]; len(b) >= 4 && b[0] == '0' && b[1] == '0' && b[2] < '8' && hexValues[b[2]] != 0 && hexValues[b[3]] != 0 {
+			s.i += 4 // ASCII, such as the separators of properties
+			return append(out, (hexValues[b[2]]-1)<<4|(hexValues[b[3]]-1)), nil
+		}
 		r, err := s.unicode()
 		return utf8.AppendRune(out, r), err
 	case 'x': // fastjson writes control characters so
