@@ -162,10 +162,12 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 	})
 	resp.Remark = []byte(remark)
 	if result.Status != store.Found {
+		p.b.traffic.missed.Add(1)
 		results.Put(result)
 		return resp
 	}
 	p.b.stats.pulled(result.Messages, result.Bytes)
+	p.b.traffic.pulled(p.topic, p.h.Group, result.Messages, result.Bytes)
 	resp.Payload = remoting.Payload{Slices: result.Slices, Size: result.Bytes, Release: func() {
 		result.Release()
 		results.Put(result)

@@ -14,10 +14,11 @@ const offsetRecordInterval = 200 * time.Millisecond
 // wakers serve woken pulls beside one another.
 const wakers = 2
 
-// Start begins the broker's own work: deadlines, expiry, recording of offsets, woken pulls. Stop ends it.
+// Start begins the broker's own work: deadlines, expiry, recording of offsets, delayed messages, woken pulls. Stop ends it.
 func (b *Broker) Start() {
-	b.wait.Add(1 + wakers)
+	b.wait.Add(2 + wakers)
 	go b.ticker()
+	go b.delays.run()
 	for range wakers {
 		go b.waker()
 	}
@@ -68,6 +69,7 @@ func (b *Broker) spawn(f func()) { go f() }
 func (b *Broker) Tick(now time.Time) {
 	b.expire(now)
 	b.clients.tick(now)
+	b.traffic.tick(now)
 }
 
 // AnswerAll answers, when no more requests are read, what is still in flight: held pulls now, sends once they are confirmed.

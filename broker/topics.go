@@ -18,6 +18,7 @@ type topic struct {
 	queues    []*store.Queue // max(read, write) of them
 	forbidden bool           // clients may not send to it
 	system    bool
+	traffic   *traffic
 	stale     atomic.Bool
 }
 
@@ -105,6 +106,7 @@ func (t *topicTable) isSystem(name string) bool {
 // put enters a topic. The caller holds mu, or nobody else is there yet.
 func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName)}
+	n.traffic = t.b.traffic.of(c.TopicName, "", n.system)
 	for id := range max(c.ReadQueues, c.WriteQueues) {
 		n.queues = append(n.queues, t.b.store.Queue(c.TopicName, id))
 	}
