@@ -31,7 +31,6 @@ type Config struct {
 	TransferCount   int           // maxTransferCountOnMessageInMemory
 	HotBytes        int64         // log behind the tail that counts as still in memory (accessMessageInMemoryMaxRatio of RAM)
 	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
-	DelayLevels     DelayLevels   // messageDelayLevel; default DefaultDelayLevels
 
 	Seed   int64 // of the unique ids that the broker makes
 	Now    func() time.Time
@@ -50,7 +49,6 @@ type Broker struct {
 	locks   *lockTable
 	clients *clientTable
 	held    *heldPulls
-	delays  *delayShell
 	stats   stats
 	traffic *trafficTable
 	port    int
@@ -68,9 +66,6 @@ const wakeQueue = 4096
 
 // New loads the broker's state from the store. TopicsChanged, when not nil, is told of every change of the topic table.
 func New(c Config, s *store.Store) (*Broker, error) {
-	if len(c.DelayLevels) == 0 {
-		c.DelayLevels = DefaultDelayLevels()
-	}
 	b := &Broker{
 		c: c, store: s, log: c.Logger,
 		wake: make(chan *heldPull, wakeQueue),
@@ -84,11 +79,7 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	b.clients = newClientTable(b)
 	b.held = &heldPulls{}
 	b.stats.seed = c.Seed
-	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load())
-	if err == nil {
-		b.delays, err = newDelayShell(b)
-	}
-	return b, err
+	return b, errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load())
 }
 
 // SetPort tells the broker where it is reached (listenPort), which goes into message ids. Before Start.
