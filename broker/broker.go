@@ -31,6 +31,7 @@ type Config struct {
 	TransferCount   int           // maxTransferCountOnMessageInMemory
 	HotBytes        int64         // log behind the tail that counts as still in memory (accessMessageInMemoryMaxRatio of RAM)
 	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
+	DelayLevels     DelayLevels   // messageDelayLevel; default DefaultDelayLevels
 
 	Seed   int64 // of the unique ids that the broker makes
 	Now    func() time.Time
@@ -49,6 +50,7 @@ type Broker struct {
 	locks   *lockTable
 	clients *clientTable
 	held    *heldPulls
+	delays  *delayShell
 	stats   stats
 	traffic *trafficTable
 	port    int
@@ -66,6 +68,9 @@ const wakeQueue = 4096
 
 // New loads the broker's state from the store. TopicsChanged, when not nil, is told of every change of the topic table.
 func New(c Config, s *store.Store) (*Broker, error) {
+	if len(c.DelayLevels) == 0 {
+		c.DelayLevels = DefaultDelayLevels()
+	}
 	b := &Broker{
 		c: c, store: s, log: c.Logger,
 		wake: make(chan *heldPull, wakeQueue),
@@ -79,7 +84,11 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	b.clients = newClientTable(b)
 	b.held = &heldPulls{}
 	b.stats.seed = c.Seed
-	return b, errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load())
+	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load())
+	if err == nil {
+		b.delays, err = newDelayShell(b)
+	}
+	return b, err
 }
 
 // SetPort tells the broker where it is reached (listenPort), which goes into message ids. Before Start.

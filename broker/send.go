@@ -64,8 +64,10 @@ type sendRequest struct {
 	topic, defaultTopic, properties []byte
 	defaultQueues, queueID, sysFlag int32
 	flag, reconsumeTimes            int32
+	maxReconsumeTimes               int32 // -1: not given
 	bornTime                        int64
 	batch                           bool
+	dead                            bool   // it goes to a DLQ, whatever delay it asks for
 	seen                            uint16 // mandatory fields that are there
 }
 
@@ -100,6 +102,8 @@ func sendFieldLetter(name []byte) byte {
 		return 'i'
 	case "reconsumeTimes":
 		return 'j'
+	case "maxReconsumeTimes":
+		return 'l'
 	case "batch":
 		return 'm'
 	}
@@ -108,12 +112,12 @@ func sendFieldLetter(name []byte) byte {
 
 // parse reads the header fields without allocating.
 func (q *sendRequest) parse(fields protocol.Fields) error {
-	*q = sendRequest{}
+	*q = sendRequest{maxReconsumeTimes: -1}
 	for i := range fields {
 		letter, v := sendFieldLetter(fields[i].Key), fields[i].Value
 		var number int64
 		switch letter {
-		case 'd', 'e', 'f', 'g', 'h', 'j':
+		case 'd', 'e', 'f', 'g', 'h', 'j', 'l':
 			var ok bool
 			if number, ok = protocol.ParseInt(v); !ok || (letter != 'g' && number != int64(int32(number))) {
 				return protocol.Errorf(protocol.RespSystemError, "the custom field <%s> is not a number: %q", fields[i].Key, v)
@@ -138,6 +142,8 @@ func (q *sendRequest) parse(fields protocol.Fields) error {
 			q.properties = v
 		case 'j':
 			q.reconsumeTimes = int32(number)
+		case 'l':
+			q.maxReconsumeTimes = int32(number)
 		case 'm':
 			q.batch = string(v) == "true"
 		}
@@ -190,6 +196,11 @@ func (s *sendSink) take(r *remoting.Request) error {
 	if queue == nil {
 		return protocol.Errorf(protocol.RespInvalidParameter, "request queueId[%d] is illegal, topic %s has %d queues to write and %d to read, Producer: %s",
 			queueID, t.name, t.config.WriteQueues, t.config.ReadQueues, s.conn.RemoteAddr())
+	}
+	if t.name[0] == '%' {
+		if t, queue, err = s.b.retryTarget(&q, t, queue); err != nil {
+			return err
+		}
 	}
 	a := sendAnswer{opaque: r.Opaque, first: int32(len(s.round.batch.Entries)), queueID: queueID, serialize: r.Serialize, oneWay: r.IsOneWay()}
 	if q.batch || r.Code == int32(protocol.ReqSendBatchMessage) {
@@ -296,11 +307,13 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	if t.config.FilterType == protocol.FilterTypeMultiTag {
 		e.Record.SysFlag |= message.FlagMultiTags
 	}
-	stored, err := s.properties(e, properties, more)
+	level, err := s.properties(e, q.dead, properties, more)
 	if err != nil {
 		return err
 	}
-	e.Record.Properties = stored
+	if level > 0 {
+		round.arena = s.b.schedule(e, level, round.arena)
+	}
 	if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize {
 		return protocol.Errorf(protocol.RespMessageIllegal, "the message properties are %d bytes long as stored, the limit is %d", n, message.MaxPropertiesSize)
 	}
@@ -308,13 +321,18 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	return nil
 }
 
-// properties makes the property string as it is stored, in the round's arena: what the producer sent without reserved names, a unique
-// key if it sent none, and the cluster. It notes the entry's tag and keys on the way.
-func (s *sendSink) properties(e *store.Entry, properties, more []byte) ([]byte, error) {
+// notStored are names of properties that producers may not set.
+var notStored = []string{message.PropPopCheckpoint, message.PropCluster, message.PropCRC}
+
+// notStoredDead are those of a message on its way to a DLQ.
+var notStoredDead = append([]string{message.PropDelay}, notStored...)
+
+// properties makes the entry's property string as it is stored, in the round's arena: what the producer sent without reserved names, a
+// unique key if it sent none, and the cluster. It notes the entry's tag and keys on the way, and returns the delay level, 0 for none.
+func (s *sendSink) properties(e *store.Entry, dead bool, properties, more []byte) (level int, err error) {
 	arena := s.round.arena
 	start := len(arena)
-	dropped := false
-	unique := false
+	dropped, unique, transaction, timed := false, false, false, false
 	for k, v := range message.Properties(properties) {
 		switch string(k) {
 		case message.PropUniqueKey:
@@ -324,23 +342,32 @@ func (s *sendSink) properties(e *store.Entry, properties, more []byte) ([]byte, 
 			s.addKeys(e, v)
 		case message.PropTags:
 			e.TagsCode = message.TagsCode(v)
-		case message.PropPopCheckpoint, message.PropCluster, "__CRC32#":
+		case message.PropPopCheckpoint, message.PropCluster, message.PropCRC:
 			dropped = true
 		case message.PropTransaction:
-			if string(v) == "true" {
-				return nil, errUnsupported("transactional messages")
-			}
+			transaction = string(v) == "true"
 		case message.PropDelay:
-			if n, _ := protocol.ParseInt(v); n > 0 {
-				return nil, errUnsupported("delayed messages")
+			if level, err = requestedDelay(v, e.Record.SysFlag); err != nil {
+				return 0, err
 			}
 		case message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec:
-			return nil, errUnsupported("timed messages")
+			timed = true
 		}
 	}
-	if dropped {
-		arena = message.AppendWithout(arena, properties, message.PropPopCheckpoint, message.PropCluster, "__CRC32#")
-	} else {
+	switch {
+	case dead:
+		level = 0
+	case transaction && (level == 0 || e.Record.ReconsumeTimes == 0): // old clients leave the mark on what they send back
+		return 0, errUnsupported("transactional messages")
+	case timed && level == 0:
+		return 0, errUnsupported("timed messages")
+	}
+	switch {
+	case dead:
+		arena = message.AppendWithout(arena, properties, notStoredDead...)
+	case dropped:
+		arena = message.AppendWithout(arena, properties, notStored...)
+	default:
 		arena = append(arena, properties...)
 	}
 	if len(more) > 0 {
@@ -355,7 +382,8 @@ func (s *sendSink) properties(e *store.Entry, properties, more []byte) ([]byte, 
 	arena = append(append(arena, message.PropCluster...), 1)
 	arena = append(append(arena, s.b.c.Cluster...), 2)
 	s.round.arena = arena
-	return arena[start:len(arena):len(arena)], nil
+	e.Record.Properties = arena[start:len(arena):len(arena)]
+	return level, nil
 }
 
 // closeProperties ends the pairs that stand in arena[start:] with a separator.

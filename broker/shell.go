@@ -14,10 +14,11 @@ const offsetRecordInterval = 200 * time.Millisecond
 // wakers serve woken pulls beside one another.
 const wakers = 2
 
-// Start begins the broker's own work: deadlines, expiry, recording of offsets, woken pulls. Stop ends it.
+// Start begins the broker's own work: deadlines, expiry, recording of offsets, delayed messages, woken pulls. Stop ends it.
 func (b *Broker) Start() {
-	b.wait.Add(1 + wakers)
+	b.wait.Add(2 + wakers)
 	go b.ticker()
+	go b.delays.run()
 	for range wakers {
 		go b.waker()
 	}

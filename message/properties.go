@@ -36,6 +36,7 @@ const (
 	PropTimerDeliver      = "TIMER_DELIVER_MS"
 	PropTimerDelayMS      = "TIMER_DELAY_MS"
 	PropTimerDelaySec     = "TIMER_DELAY_SEC"
+	PropCRC               = crcPropertyName
 )
 
 // Properties iterates over the pairs of an encoded property string. Pairs without a name or a separator are passed over, as RocketMQ does.

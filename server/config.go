@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apogeemq/apogee/broker"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/namesrv"
 	"github.com/apogeemq/apogee/remoting"
@@ -43,6 +44,7 @@ type Config struct {
 	MessageBytesMax                            int64
 	TransferBytesMax, TransferCountMax         int64
 	PollWaitMax                                time.Duration
+	DelayLevels                                broker.DelayLevels
 	AsyncFlush                                 bool
 	FlushInterval                              time.Duration
 	SegmentBytes                               int64
@@ -72,6 +74,7 @@ func DefaultConfig() Config {
 		BrokerPermission: 6, AutoCreateTopic: true, AutoCreateGroup: true, DefaultTopicQueues: 8,
 		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32,
 		PollWaitMax:   30 * time.Second,
+		DelayLevels:   broker.DefaultDelayLevels(),
 		FlushInterval: 500 * time.Millisecond, SegmentBytes: 1 << 30,
 		UnsyncedBytesMax: 32 << 20, ViewLagBytesMax: 256 << 20,
 		FrameBytesMax: 16 << 20, OutBytesMax: 64 << 20, ConnectionsMax: 100_000,

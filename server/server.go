@@ -135,6 +135,7 @@ func (s *Server) openBroker() (err error) {
 		FS: s.c.FS, Dir: s.fs().PathJoin(s.c.Dir, "store"), SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: logMemory,
 		UnsyncedBytesMax: s.c.UnsyncedBytesMax, AsyncFlush: s.c.AsyncFlush, FlushInterval: s.c.FlushInterval,
 		ViewLagBytesMax: s.c.ViewLagBytesMax, AcceptDamage: s.c.AcceptDamage, Now: time.Now, Logger: s.log,
+		DueTime: s.c.DelayLevels.DueTime, Retired: broker.Retired,
 	}
 	if s.c.FS != nil {
 		config.Files = commitlog.NewVFSFiles(s.c.FS)
@@ -157,7 +158,7 @@ func (s *Server) openBroker() (err error) {
 		AutoCreateTopic: s.c.AutoCreateTopic, AutoCreateGroup: s.c.AutoCreateGroup, DefaultTopicQueues: s.c.DefaultTopicQueues,
 		TraceTopic: s.c.TraceTopic, Permission: s.c.BrokerPermission, MessageBytesMax: int(s.c.MessageBytesMax),
 		TransferBytes: int(s.c.TransferBytesMax), TransferCount: int(s.c.TransferCountMax),
-		HotBytes: machineMemory() * 4 / 10, PollWaitMax: s.c.PollWaitMax,
+		HotBytes: machineMemory() * 4 / 10, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
 		Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
 	}, s.store)
 	if err != nil {
