@@ -6,6 +6,7 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
 import org.apache.rocketmq.broker.BrokerStartup;
+import org.apache.rocketmq.namesrv.NamesrvController;
 import org.apache.rocketmq.namesrv.NamesrvStartup;
 
 /** Starts RocketMQ's name server and broker in this JVM from the flags of `apogee start`. */
@@ -38,8 +39,11 @@ public class AsApogee {
             "enablePropertyFilter=true",
             "storePathRootDir=" + dir.resolve("store"),
             "storePathCommitLog=" + dir.resolve("store").resolve("commitlog"), ""));
-        NamesrvStartup.main(new String[] {"-c", namesrv.toString()});
+        NamesrvController routes = NamesrvStartup.main0(new String[] {"-c", namesrv.toString()});
         BrokerStartup.main(new String[] {"-c", broker.toString()});
+        while (routes.getRouteInfoManager().pickupTopicRouteData("TBW102") == null) {
+            Thread.sleep(10); // the broker registers in the background
+        }
         ready(listen, Integer.parseInt(flags.get("admin-port")));
     }
 
