@@ -34,22 +34,32 @@ const (
 // Stage moves what the view has gathered in memory to the database, and writes a base when the log has grown enough since the last one.
 // Nothing beyond what is flushed and confirmed is staged: the view is never ahead of the log after a power cut.
 func (s *Store) Stage() error {
-	f := s.view.Freeze(s.staged.Load())
+	if s.damaged != nil { // the next start must find the damage again
+		return nil
+	}
+	s.staging.Lock()
+	defer s.staging.Unlock()
+	if err := s.view.Flush(); err != nil { // what failed the last time
+		return err
+	}
+	f := s.view.Freeze()
 	if f == nil {
 		return nil
 	}
-	if f.Applied().Position > s.log.Flushed() {
+	position := f.Applied().Position
+	if position > s.log.Flushed() {
 		if err := s.log.SyncStep(); err != nil { // asynchronous flush
 			return err
 		}
 	}
-	flushed, err := s.view.Stage(f)
-	if err != nil {
+	if err := s.view.Stage(f); err != nil {
 		return err
 	}
-	<-flushed
-	s.staged.Store(f.Applied().Position)
-	return s.baseIfDue(f.Applied().Position)
+	if err := s.view.Flush(); err != nil {
+		return err
+	}
+	s.staged.Store(position)
+	return s.baseIfDue(position)
 }
 
 // baseEvery is how many segments of log a base may lie behind.
@@ -67,7 +77,7 @@ func (s *Store) baseIfDue(position int64) error {
 	if position-newest < baseEvery*s.log.SegmentBytes() {
 		return nil
 	}
-	return s.WriteBase()
+	return s.writeBase()
 }
 
 // bases lists the log positions of the bases there are, oldest first.
@@ -92,6 +102,12 @@ func (s *Store) basePath(position int64) string {
 
 // WriteBase writes the view's state, as of what is staged, to a file of its own, and removes the oldest beyond two.
 func (s *Store) WriteBase() error {
+	s.staging.Lock()
+	defer s.staging.Unlock()
+	return s.writeBase()
+}
+
+func (s *Store) writeBase() error {
 	temp := s.c.path("state", "base.tmp")
 	f, err := s.c.FS.Create(temp, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -166,6 +182,9 @@ func (s *Store) loadBase(end int64) error {
 		if err == nil {
 			return s.view.Restore(applied, entries)
 		}
+		if errors.Is(err, ErrVersion) {
+			return fmt.Errorf("the base %s: %w", s.basePath(position), err)
+		}
 		s.c.Logger.Warn("a base cannot be used; trying an older one", "file", s.basePath(position), "error", err)
 	}
 	if s.log.First() > 0 {
@@ -190,7 +209,7 @@ func (s *Store) readBase(path string) ([]view.BaseEntry, view.Applied, error) {
 		return nil, a, fmt.Errorf("not a base")
 	}
 	if v := head[len(baseMagic)]; v > baseFormat {
-		return nil, a, fmt.Errorf("format version %d, this program reads up to %d: use a newer one", v, baseFormat)
+		return nil, a, fmt.Errorf("format version %d, the newest known is %d: %w", v, baseFormat, ErrVersion)
 	}
 	be := binary.BigEndian
 	numbers := head[len(baseMagic)+1:]
@@ -248,36 +267,42 @@ func syncDir(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// The checkpoint is 16 bytes: a log position that was on stable storage, and its CRC-32C. It is only a lower bound, so it is renamed
-// into place without a sync.
+// A mark is a log position in a file of its own: position 8, CRC-32C 4. It is written aside and renamed. The checkpoint, a position that
+// was on stable storage, is only a lower bound: it is not synced, and counts as absent when it is torn.
 
-func writeCheckpoint(fs vfs.FS, path string, flushed int64) error {
-	b := binary.BigEndian.AppendUint64(nil, uint64(flushed))
+func writeMark(fs vfs.FS, path string, position int64, durable bool) error {
+	b := binary.BigEndian.AppendUint64(nil, uint64(position))
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	f, err := fs.Create(path+".tmp", vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
+	if err == nil && durable {
+		err = f.Sync()
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return fs.Rename(path+".tmp", path)
+	if err = fs.Rename(path+".tmp", path); err != nil || !durable {
+		return err
+	}
+	return syncDir(fs, fs.PathDir(path))
 }
 
-// readCheckpoint returns the bound, 0 when there is none that can be read.
-func readCheckpoint(files vfs.FS, path string) (int64, error) {
+// readMark returns the position; found is false when there is none that can be read.
+func readMark(files vfs.FS, path string) (position int64, found bool, err error) {
 	f, err := files.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return 0, false, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer f.Close()
 	b := make([]byte, 12)
 	if _, err := io.ReadFull(f, b); err != nil || crc32.Checksum(b[:8], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[8:]) {
-		return 0, nil //nolint:nilerr // a torn checkpoint is no bound
+		return 0, false, nil //nolint:nilerr // torn
 	}
-	return int64(binary.BigEndian.Uint64(b)), nil
+	return int64(binary.BigEndian.Uint64(b)), true, nil
 }

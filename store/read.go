@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sort"
 
@@ -44,8 +45,17 @@ type Result struct {
 // Release gives the memory back that the slices are in.
 func (r *Result) Release() { r.pins.Release() }
 
-// Read returns messages of q from offset on into r, whose memory is reused. match sees an entry's tags code; nil matches all.
+// Read returns messages of q from offset on into r, whose memory is reused. After an error r holds nothing. match sees an entry's tags code; nil matches all.
 func (s *Store) Read(r *Result, q *Queue, offset int64, limits ReadLimits, match func(tagsCode int64) bool) error {
+	err := s.read(r, q, offset, limits, match)
+	if err != nil {
+		r.Release()
+		r.Slices = r.Slices[:0]
+	}
+	return err
+}
+
+func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match func(tagsCode int64) bool) error {
 	r.Slices, r.Bytes, r.Messages = r.Slices[:0], 0, 0
 	r.First, r.End = q.Bounds()
 	r.Next = offset
@@ -122,20 +132,28 @@ var ErrNotFound = errors.New("no message there")
 func (s *Store) RecordAt(position int64) (r message.Record, raw []byte, err error) {
 	head, err := s.log.Read(position, message.MinRecordSize)
 	if err != nil {
-		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+		return r, nil, notFound(position, err)
 	}
 	size, _ := message.Peek(head)
 	if size < message.MinRecordSize || int64(size) > s.log.SegmentBytes() {
 		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
 	}
 	if raw, err = s.log.Read(position, size); err != nil {
-		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+		return r, nil, notFound(position, err)
 	}
 	r, _, err = message.Decode(raw)
 	if err != nil || r.PhysicalOffset != position || message.IsStateTopic(string(r.Topic)) {
 		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
 	}
 	return r, raw, nil
+}
+
+// notFound tells a position that the log does not hold from one that cannot be read.
+func notFound(position int64, err error) error {
+	if errors.Is(err, io.EOF) {
+		err = ErrNotFound
+	}
+	return fmt.Errorf("log position %d: %w", position, err)
 }
 
 // StoreTime returns the store time in ms of the message at a queue offset.
@@ -160,11 +178,16 @@ func (s *Store) OffsetByTime(q *Queue, t int64, upper bool) (int64, error) {
 	}
 	var failed error
 	n := sort.Search(int(end-first), func(i int) bool {
-		at, err := s.StoreTime(q, first+int64(i))
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			failed = err
+		for at := first + int64(i); at < end && failed == nil; at++ {
+			stored, err := s.StoreTime(q, at)
+			if err == nil {
+				return stored >= t
+			}
+			if !errors.Is(err, ErrNotFound) {
+				failed = err
+			} // where a damaged record left a hole, the next one's time holds
 		}
-		return at >= t
+		return true
 	})
 	offset := first + int64(n)
 	if upper && offset > first && offset < end {

@@ -20,6 +20,9 @@ type shell struct {
 	closeOnce  sync.Once
 }
 
+// systemClock is the default of Config.Now.
+func systemClock() time.Time { return time.Now() }
+
 // confirmQueue is how many group commits may wait for their confirmation.
 const confirmQueue = 64
 
@@ -148,7 +151,7 @@ func (s *Store) flusher() {
 			}
 			if flushed := s.log.Flushed(); flushed != recorded {
 				recorded = flushed
-				if err := writeCheckpoint(s.c.FS, s.c.path("state", "checkpoint"), flushed); err != nil {
+				if err := writeMark(s.c.FS, s.c.path("state", "checkpoint"), flushed, false); err != nil {
 					s.c.Logger.Warn("cannot write the checkpoint", "error", err)
 				}
 			}
@@ -187,7 +190,7 @@ func (s *Store) Close() error {
 		s.shell.timers.Wait()
 		s.shell.wait.Wait()
 		err = errors.Join(s.log.SyncStep(), s.Stage(),
-			writeCheckpoint(s.c.FS, s.c.path("state", "checkpoint"), s.log.Flushed()))
+			writeMark(s.c.FS, s.c.path("state", "checkpoint"), s.log.Flushed(), true))
 		s.log.Stop()
 		err = errors.Join(err, s.closeFiles())
 	})

@@ -18,11 +18,12 @@ const (
 	stateDelete = 2
 )
 
-// KindQueues is the kind whose deletion of a topic's name drops the topic's queues.
+// KindQueues is the kind whose deletion of a topic's name drops the topic's queues: whoever holds one gets ErrEnded for an append that
+// comes behind it in the log.
 const KindQueues = view.KindQueues
 
 // UpdateState appends a change of the broker's state; done is called once it is confirmed, or never will be. Records appended
-// afterwards, by whomever, come behind it in the log. After an error done is not called.
+// afterwards, by whomever, come behind it in the log. After an error done is not called. The values must not be changed any more.
 func (s *Store) UpdateState(kind string, changes []Mutation, done func(error)) error {
 	body := encodeState(changes)
 	topic := message.StatePrefix + kind
@@ -33,6 +34,15 @@ func (s *Store) UpdateState(kind string, changes []Mutation, done func(error)) e
 	e.BodyCRC = crc32.ChecksumIEEE(body)
 	e.Sequence = &queue.Sequence
 	e.Target = &stateTarget{queue, changes}
+	if kind == KindQueues {
+		b.Assigned = func() {
+			for _, c := range changes {
+				if c.Value == nil {
+					s.view.Leave(c.Key)
+				}
+			}
+		}
+	}
 	return s.Append(b)
 }
 
@@ -65,7 +75,7 @@ func decodeState(b []byte) ([]Mutation, error) {
 		return nil, fmt.Errorf("empty body")
 	}
 	if b[0] > stateFormat {
-		return nil, fmt.Errorf("format version %d, this program reads up to %d: use a newer one", b[0], stateFormat)
+		return nil, fmt.Errorf("format version %d, the newest known is %d: %w", b[0], stateFormat, ErrVersion)
 	}
 	b = b[1:]
 	var err error

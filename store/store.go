@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +37,7 @@ type Config struct {
 	// asked when such a record is replayed; who appends one gives the same changes as its Target (WithState).
 	Retired func(r, source *message.Record) (kind string, changes []Mutation)
 
-	Now    func() time.Time
+	Now    func() time.Time // default the system's clock
 	Logger *slog.Logger
 }
 
@@ -59,6 +61,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.StageInterval == 0 {
 		c.StageInterval = defaultStageInterval
+	}
+	if c.Now == nil {
+		c.Now = systemClock
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -92,11 +97,17 @@ type (
 
 // Why the store refuses.
 var (
+	// ErrStopped: a write or fsync of the log failed, or the store was closed. It is final.
 	ErrStopped = commitlog.ErrStopped
+	// ErrNoSpace: the log's next segment cannot be made. It passes.
 	ErrNoSpace = commitlog.ErrNoSpace
-	// ErrTooLarge: the record would not fit into a segment.
+	// ErrTooLarge: the record would not fit into a segment, or the batch is too large.
 	ErrTooLarge = commitlog.ErrTooLarge
-	ErrDamaged  = errors.New("the log is damaged in its middle")
+	// ErrEnded: the queue was deleted meanwhile.
+	ErrEnded   = commitlog.ErrEnded
+	ErrDamaged = errors.New("the log is damaged in its middle")
+	// ErrVersion: view, base or a state record was written by a newer version.
+	ErrVersion = view.ErrVersion
 )
 
 // Store is open for appends and reads until Close.
@@ -106,7 +117,8 @@ type Store struct {
 	view *view.View
 	lock io.Closer
 
-	staged  atomic.Int64 // position that the last Stage reached
+	staging sync.Mutex   // one Stage or WriteBase at a time
+	staged  atomic.Int64 // position up to which the view is on disk
 	damaged []commitlog.Gap
 	shell   shell
 }
@@ -170,10 +182,14 @@ func (s *Store) makeDirs() error {
 }
 
 func (s *Store) open() (rec Recovery, err error) {
+	foreignEnd, known, err := s.foreignEnd()
+	if err != nil {
+		return rec, err
+	}
 	s.log, err = commitlog.Open(commitlog.Options{
 		FS: s.c.FS, Files: s.c.Files, Dir: s.c.path("commitlog"), SpareDir: s.c.path("spare"),
 		SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: s.c.MemoryBytesMax, UnsyncedBytesMax: s.c.UnsyncedBytesMax,
-		AsyncFlush: s.c.AsyncFlush, Now: s.c.Now,
+		AsyncFlush: s.c.AsyncFlush, Now: s.c.Now, ForeignEnd: foreignEnd,
 	})
 	if err != nil {
 		return rec, err
@@ -181,11 +197,12 @@ func (s *Store) open() (rec Recovery, err error) {
 	if s.view, err = view.Open(s.c.FS, s.c.path("view")); err != nil {
 		return rec, err
 	}
-	flushed, err := readCheckpoint(s.c.FS, s.c.path("state", "checkpoint"))
+	flushed, _, err := readMark(s.c.FS, s.c.path("state", "checkpoint"))
 	if err != nil {
 		return rec, err
 	}
 	applied := s.view.Applied()
+	flushed = max(flushed, applied.Position)
 	if !s.log.EndsRecord(applied.LastRecord, applied.Position) || applied.Position < s.log.First() {
 		if rec.Rebuilt, applied, err = s.rebuild(); err != nil {
 			return rec, err
@@ -204,6 +221,11 @@ func (s *Store) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
+	if !known {
+		if err := writeMark(s.c.FS, s.foreignEndPath(), rec.End, true); err != nil {
+			return rec, err
+		}
+	}
 	s.view.Ready()
 	s.staged.Store(rec.From)
 	for _, g := range rec.Gaps {
@@ -215,15 +237,31 @@ func (s *Store) open() (rec Recovery, err error) {
 	return rec, nil
 }
 
+// foreignEnd returns the log position before which RocketMQ wrote, whose records need not have a checksum of the whole record; known is
+// false when that is still to be found out. It is kept from the first start on.
+func (s *Store) foreignEnd() (end int64, known bool, err error) {
+	if end, known, err = readMark(s.c.FS, s.foreignEndPath()); known || err != nil {
+		return end, known, err
+	}
+	names, err := s.c.FS.List(s.c.path("commitlog"))
+	if err != nil || len(names) > 0 {
+		return math.MaxInt64, false, err
+	}
+	return 0, true, writeMark(s.c.FS, s.foreignEndPath(), 0, true)
+}
+
+func (s *Store) foreignEndPath() string { return s.c.path("state", "rocketmq-end") }
+
 // rebuild discards the view and starts a new one from the newest base.
 func (s *Store) rebuild() (bool, view.Applied, error) {
-	if err := s.view.Close(); err != nil {
+	err := s.view.Close()
+	s.view = nil
+	if err != nil {
 		return false, view.Applied{}, err
 	}
 	if err := s.c.FS.RemoveAll(s.c.path("view")); err != nil {
 		return false, view.Applied{}, err
 	}
-	var err error
 	if s.view, err = view.Open(s.c.FS, s.c.path("view")); err != nil {
 		return false, view.Applied{}, err
 	}
@@ -242,12 +280,13 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 	}
 	s.schedule(&m)
 	if message.IsStateTopic(string(r.Topic)) {
-		if r.PhysicalOffset < stateFrom {
-			return nil
-		}
 		var err error
 		if m.State, err = decodeState(r.Body); err != nil {
 			return fmt.Errorf("state record at log position %d: %w", r.PhysicalOffset, err)
+		}
+		if r.PhysicalOffset < stateFrom {
+			s.view.Pass(&m)
+			return nil
 		}
 	} else {
 		m.Keys = Keys(nil, r.Topic, r.Properties)

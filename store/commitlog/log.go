@@ -24,7 +24,9 @@ type Options struct {
 	UnsyncedBytesMax int64 // appended but not yet on disk; senders wait beyond it; default 32 MiB
 	// AsyncFlush confirms a record once it is written, and leaves fsync to SyncStep.
 	AsyncFlush bool
-	Now        func() time.Time
+	Now        func() time.Time // required
+	// ForeignEnd is the log position before which RocketMQ wrote: only there may a record lack the checksum of the whole record.
+	ForeignEnd int64
 }
 
 const (
@@ -35,7 +37,13 @@ const (
 
 	// tailZeroBytes is what must read as zero after the last record, so that a scan ends there.
 	tailZeroBytes = 8
+
+	// batchBytesMax bounds a batch. One that is larger than UnsyncedBytesMax goes alone.
+	batchBytesMax = 32 << 20
 )
+
+// inFlightMax bounds what may be written and not yet synced when the power fails.
+func (o *Options) inFlightMax() int64 { return max(o.UnsyncedBytesMax, batchBytesMax) }
 
 func (o *Options) setDefaults() {
 	set := func(p *int64, v int64) {
@@ -50,9 +58,6 @@ func (o *Options) setDefaults() {
 		o.BlockBytes = defaultBlockBytes
 	}
 	o.BlockBytes = min(o.BlockBytes, int(o.SegmentBytes))
-	if o.Now == nil {
-		o.Now = time.Now //nolint:forbidigo // the default of an injected clock
-	}
 }
 
 // Why an append is refused.
@@ -61,12 +66,20 @@ var (
 	ErrStopped = errors.New("the log takes no more records")
 	// ErrNoSpace: the next segment cannot be made. Appends resume by themselves once it can.
 	ErrNoSpace = errors.New("no space for the next segment of the log")
-	// ErrTooLarge: the record would not fit into a segment.
-	ErrTooLarge = errors.New("record larger than a segment")
+	// ErrTooLarge: the record would not fit into a segment, or the batch is larger than 32 MiB.
+	ErrTooLarge = errors.New("too large for the log")
+	// ErrEnded: the queue was dropped. Whoever holds it asks for it again.
+	ErrEnded = errors.New("the queue was deleted")
 )
 
 // Sequence hands out the offsets of one queue. The log's lock guards it; it lives in the queue that it counts for.
-type Sequence struct{ next int64 }
+type Sequence struct {
+	next  int64
+	ended bool
+}
+
+// End lets nothing more be appended to the queue. Only from Batch.Assigned.
+func (s *Sequence) End() { s.ended = true }
 
 // Set gives the next offset. Only before the first append to the queue.
 func (s *Sequence) Set(next int64) { s.next = next }
@@ -88,8 +101,11 @@ type Entry struct {
 // Batch is appended as a whole: its records follow one another in the log.
 type Batch struct {
 	Entries []Entry
-	// Done is called once, in log order, when all records are confirmed (err nil) or will never be.
+	// Done is called once, in log order, when all records are confirmed (err nil) or will never be. Whatever it waits for must not
+	// wait for an Append: the room that an Append waits for is made by the calls that come after this one.
 	Done func(b *Batch, err error)
+	// Assigned, if set, is called when the batch takes its place in the log, before any later append takes its own. It must not wait.
+	Assigned func()
 
 	end     int64 // log position behind the last record
 	size    int64
@@ -116,17 +132,19 @@ type Log struct {
 	pending   []*Batch   // appended, not yet taken by Step, in log order
 	rolls     []roll     // since the last Step
 	inFlight  int64      // bytes appended and not yet confirmed or failed
+	open      int        // batches appended whose Done has not returned
 	prepared  int64      // end of the last segment whose file exists or is in waiting
+	wanted    int64      // where prepared must reach for the longest batch that waits for it
 	spareErr  error      // why there is no spare
 	stopped   error      // why nothing is taken any more
 	closing   bool       // no further appends; what is in flight goes on
 
 	written, flushed, confirmed atomic.Int64
+	syncing                     sync.Mutex    // one sync at a time: a second one of the same file would not be told of the first one's failure
 	work                        chan struct{} // tells the shell that Step has something to do
 	wantSpare                   chan struct{} // tells the shell that SpareStep has
 
 	// of Step alone
-	taken []*Batch
 	tail  []byte // the image of the last, partial alignment block
 	iov   [][]byte
 }
@@ -179,18 +197,19 @@ func (l *Log) AppendQuietly(b *Batch) error {
 		e.Size = int32(e.Record.EncodedSize())
 		b.size += int64(e.Size)
 		if int64(e.Size) > l.o.SegmentBytes-message.BlankHeaderSize {
-			return fmt.Errorf("%w: %d bytes, segmentBytes=%d", ErrTooLarge, e.Size, l.o.SegmentBytes)
+			return fmt.Errorf("%w: a record of %d bytes, segmentBytes=%d", ErrTooLarge, e.Size, l.o.SegmentBytes)
 		}
+	}
+	if b.size > batchBytesMax {
+		return fmt.Errorf("%w: a batch of %d bytes, the limit is %d", ErrTooLarge, b.size, batchBytesMax)
 	}
 	b.encoded.Store(false)
 	l.mu.Lock()
-	for l.stopped == nil && !l.closing && l.inFlight > 0 && l.inFlight+b.size > l.o.UnsyncedBytesMax {
-		l.space.Wait()
-	}
-	if err := l.assign(b); err != nil {
+	if err := l.await(b); err != nil {
 		l.mu.Unlock()
 		return err
 	}
+	l.assign(b)
 	l.mu.Unlock()
 
 	l.encode(b)
@@ -198,13 +217,25 @@ func (l *Log) AppendQuietly(b *Batch) error {
 	return nil
 }
 
-// assign gives every record of the batch its offsets, and the batch its place in line. The caller holds mu.
-func (l *Log) assign(b *Batch) error {
-	if err := l.refusal(); err != nil {
-		return err
+// await waits until there is room for the batch in flight, in segments and in memory. The caller holds mu.
+func (l *Log) await(b *Batch) error {
+	for {
+		if err := l.refusal(); err != nil {
+			return err
+		}
+		if l.inFlight == 0 || l.inFlight+b.size <= l.o.UnsyncedBytesMax {
+			if ok, err := l.reserve(b); ok || err != nil {
+				return err
+			}
+		}
+		l.space.Wait() // others may append meanwhile
 	}
-	if err := l.reserve(b); err != nil {
-		return err
+}
+
+// assign gives every record of the batch its offsets, and the batch its place in line. The caller holds mu.
+func (l *Log) assign(b *Batch) {
+	if b.Assigned != nil {
+		b.Assigned()
 	}
 	l.storeTime = max(l.storeTime, l.o.Now().UnixMilli())
 	pos := l.next
@@ -224,8 +255,8 @@ func (l *Log) assign(b *Batch) error {
 	}
 	l.next, b.end = pos, pos
 	l.inFlight += b.size
+	l.open++
 	l.pending = append(l.pending, b)
-	return nil
 }
 
 // refusal returns why no append is taken, nil if one is. The caller holds mu.
@@ -236,34 +267,35 @@ func (l *Log) refusal() error {
 	return l.stopped
 }
 
-// reserve makes sure, before anything is assigned, that segments and memory for the whole batch are there. The caller holds mu.
-func (l *Log) reserve(b *Batch) error {
+// reserve makes sure, before anything is assigned, that queues, segments and memory for the whole batch are there; false when a segment is
+// being made. The caller holds mu.
+func (l *Log) reserve(b *Batch) (bool, error) {
 	end := l.next
 	for i := range b.Entries {
+		if b.Entries[i].Sequence.ended {
+			return false, ErrEnded
+		}
 		if size := int64(b.Entries[i].Size); end+size+tailZeroBytes > l.segmentEnd(end) {
 			end = l.segmentEnd(end) + size
 		} else {
 			end += size
 		}
 	}
-	for end > l.prepared {
+	if end > l.prepared {
 		if l.spareErr != nil {
-			return fmt.Errorf("%w: %w", ErrNoSpace, l.spareErr)
+			return false, fmt.Errorf("%w: %w", ErrNoSpace, l.spareErr)
 		}
+		l.wanted = max(l.wanted, end)
 		l.signal(l.wantSpare)
-		l.space.Wait()
-		if err := l.refusal(); err != nil {
-			return err
-		}
-		return l.reserve(b) // others may have appended meanwhile
+		return false, nil
 	}
 	step := int64(l.o.BlockBytes)
 	for pos := l.next - l.next%step; pos < end; pos += step {
 		if _, err := l.blocks.tail(pos); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // segmentEnd returns the end of the segment that holds pos.
@@ -349,14 +381,18 @@ func (l *Log) Err() error {
 // SpareStep makes a spare segment if there is none, and lets the senders go on that wait for it. An error is ErrNoSpace's cause:
 // the shell tries again later.
 func (l *Log) SpareStep() error {
+	l.mu.Lock()
+	wanted := l.wanted // a batch may need several segments
+	l.mu.Unlock()
+	_, end := l.segments.bounds()
 	err := error(nil)
-	if l.segments.spares() == 0 {
+	for err == nil && (l.segments.spares() == 0 || end+int64(l.segments.spares())*l.o.SegmentBytes < wanted) {
 		err = l.segments.makeSpare()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.spareErr = err
-	_, end := l.segments.bounds()
+	_, end = l.segments.bounds()
 	l.prepared = end + int64(l.segments.spares())*l.o.SegmentBytes
 	l.space.Broadcast()
 	return err

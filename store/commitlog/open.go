@@ -12,6 +12,9 @@ import (
 // Open opens the log's files. The log takes records after Recover.
 func Open(o Options) (*Log, error) {
 	o.setDefaults()
+	if o.Now == nil {
+		return nil, errors.New("commitlog: Options.Now is required")
+	}
 	align := o.Files.Alignment()
 	if o.BlockBytes%align != 0 || o.SegmentBytes%int64(o.BlockBytes) != 0 {
 		return nil, fmt.Errorf("segmentBytes=%d must be a multiple of blockBytes=%d, and that of %d", o.SegmentBytes, o.BlockBytes, align)
@@ -22,6 +25,7 @@ func Open(o Options) (*Log, error) {
 	}
 	tail, err := allocate(max(3*align, 64<<10))
 	if err != nil {
+		s.close()
 		return nil, err
 	}
 	l := &Log{
@@ -48,7 +52,7 @@ func (l *Log) EndsRecord(last, end int64) bool {
 	if last < 0 {
 		return end <= first
 	}
-	s := scanner{read: l.segments.readAt, segmentBytes: l.o.SegmentBytes, limit: limit, pos: last}
+	s := l.scanner(last, limit)
 	if last < first || last >= limit {
 		return false
 	}
@@ -57,7 +61,8 @@ func (l *Log) EndsRecord(last, end int64) bool {
 	return err == nil && (behind == end || l.segmentEnd(last) == end)
 }
 
-// Drain refuses further appends and waits until all that was appended is confirmed or has failed.
+// Drain refuses further appends and waits until all that was appended is confirmed or has failed, and its Done has returned. Somebody
+// must go on calling Step and Confirm.
 func (l *Log) Drain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +79,7 @@ func (l *Log) Settle() {
 }
 
 func (l *Log) settle() {
-	for l.inFlight > 0 && l.stopped == nil {
+	for l.open > 0 {
 		l.space.Wait()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/apogeemq/apogee/message"
 )
@@ -19,9 +20,14 @@ type scanner struct {
 	read         func(p []byte, off int64) error
 	segmentBytes int64
 	limit        int64 // end of the last segment
+	foreignEnd   int64 // before it, records with the checksum of the body alone are good
 	pos          int64
 	buf          []byte // bytes of the log from bufAt on
 	bufAt        int64
+}
+
+func (l *Log) scanner(pos, limit int64) *scanner {
+	return &scanner{read: l.segments.readAt, segmentBytes: l.o.SegmentBytes, limit: limit, foreignEnd: l.o.ForeignEnd, pos: pos}
 }
 
 // window returns up to n bytes at the scanner's position, fewer only before limit or the segment's end.
@@ -64,7 +70,7 @@ func (s *scanner) next() (r message.Record, raw []byte, err error) {
 		if raw, err = s.window(int64(size)); err != nil {
 			return r, nil, err
 		}
-		if r, err = check(raw, s.pos); err != nil {
+		if r, err = check(raw, s.pos, s.foreignEnd); err != nil {
 			return r, nil, fmt.Errorf("%w: %w", errEnd, err)
 		}
 		s.pos += int64(size)
@@ -73,8 +79,9 @@ func (s *scanner) next() (r message.Record, raw []byte, err error) {
 	return r, nil, errEnd
 }
 
-// check accepts exactly one whole, intact record that says it belongs at pos.
-func check(raw []byte, pos int64) (message.Record, error) {
+// check accepts exactly one whole, intact record that says it belongs at pos. What we wrote ends in a checksum of the whole record; one
+// that lacks it was torn.
+func check(raw []byte, pos, foreignEnd int64) (message.Record, error) {
 	r, n, err := message.Decode(raw)
 	if err != nil {
 		return r, err
@@ -85,7 +92,25 @@ func check(raw []byte, pos int64) (message.Record, error) {
 	if r.PhysicalOffset != pos {
 		return r, fmt.Errorf("record of position %d", r.PhysicalOffset)
 	}
-	return r, r.Verify(raw)
+	if pos < foreignEnd {
+		return r, r.Verify(raw)
+	}
+	return r, verifyWhole(raw)
+}
+
+// verifyWhole checks the property that ends every record of ours: its value in ten decimal digits, the least significant first.
+func verifyWhole(raw []byte) error {
+	at := len(raw) - message.CRCPropertySize
+	sum := crc32.ChecksumIEEE(raw[:at]) & 0x7fffffff
+	property := append(make([]byte, 0, message.CRCPropertySize), "__CRC32#\x01"...)
+	for range 10 {
+		property = append(property, '0'+byte(sum%10))
+		sum /= 10
+	}
+	if !bytes.Equal(append(property, '\x02'), raw[at:]) {
+		return fmt.Errorf("%w: of the whole record", message.ErrChecksum)
+	}
+	return nil
 }
 
 // resync moves to the next valid record after the position; false when there is none.
@@ -96,26 +121,29 @@ func (s *scanner) resync() (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		at := 0
-		for {
-			i := bytes.Index(w[at:], mark)
+		for at := 0; at+message.MinRecordSize <= len(w); at++ {
+			i := bytes.Index(w[at+4:], mark)
 			if i < 0 {
 				break
 			}
-			if at += i; at >= 4 {
-				probe := *s
-				probe.pos, probe.buf = s.pos+int64(at-4), nil
-				if _, _, err := probe.next(); err == nil {
-					s.pos += int64(at - 4)
-					return true, nil
-				}
+			at += i
+			pos := s.pos + int64(at)
+			if at+message.MinRecordSize > len(w) || message.PhysicalOffsetOf(w[at:]) != pos {
+				continue
 			}
-			at++
+			probe := *s
+			probe.pos, probe.buf = pos, nil
+			if _, _, err := probe.next(); err == nil {
+				s.pos = pos
+				return true, nil
+			} else if !errors.Is(err, errEnd) {
+				return false, err
+			}
 		}
 		if len(w) < scanChunkBytes {
 			s.pos += int64(len(w)) // a record begins anew with the segment
 		} else {
-			s.pos += int64(len(w)) - 8
+			s.pos += int64(len(w)) - message.MinRecordSize + 1
 		}
 	}
 	return false, nil
@@ -149,7 +177,7 @@ func (l *Log) ReadRecord(pos int64) (r message.Record, found bool, err error) {
 			return r, false, err
 		}
 	}
-	if r, err = check(raw[:size], pos); err != nil {
+	if r, err = check(raw[:size], pos, l.o.ForeignEnd); err != nil {
 		return r, false, nil //nolint:nilerr // not a record
 	}
 	return r, true, nil
@@ -167,7 +195,7 @@ type Recovery struct {
 // record before from.
 func (l *Log) Recover(from, flushed, lastStoreTime int64, replay func(r *message.Record, raw []byte) error) (Recovery, error) {
 	first, limit := l.segments.bounds()
-	s := &scanner{read: l.segments.readAt, segmentBytes: l.o.SegmentBytes, limit: limit, pos: max(from, first)}
+	s := l.scanner(max(from, first), limit)
 	var found Recovery
 	l.storeTime = lastStoreTime
 	for {
@@ -183,7 +211,7 @@ func (l *Log) Recover(from, flushed, lastStoreTime int64, replay func(r *message
 			return found, err
 		}
 		found.End = s.pos
-		if s.pos >= flushed && limit-s.pos <= l.o.UnsyncedBytesMax+2*l.o.SegmentBytes {
+		if s.pos >= flushed && limit-s.pos <= l.o.inFlightMax()+2*l.o.SegmentBytes {
 			break
 		}
 		ok, serr := s.resync()
@@ -191,8 +219,9 @@ func (l *Log) Recover(from, flushed, lastStoreTime int64, replay func(r *message
 			return found, serr
 		}
 		if !ok {
-			if found.End < flushed {
+			if found.End < flushed { // the log goes on behind the damage
 				found.Gaps = append(found.Gaps, Gap{found.End, flushed, err})
+				found.End = min(flushed, limit)
 			}
 			break
 		}
@@ -215,7 +244,7 @@ func (l *Log) cut(end int64) (int64, error) {
 	if !ok {
 		return 0, nil
 	}
-	stop := min(seg.start+l.o.SegmentBytes, end+l.o.UnsyncedBytesMax+int64(l.segments.files.Alignment()))
+	stop := min(seg.start+l.o.SegmentBytes, end+l.o.inFlightMax()+2*int64(l.segments.files.Alignment()))
 	dirty, chunk, zeros := int64(0), make([]byte, scanChunkBytes), make([]byte, scanChunkBytes)
 	for pos := end; pos < stop; pos += int64(len(chunk)) {
 		chunk = chunk[:min(int64(len(chunk)), stop-pos)]
@@ -235,8 +264,16 @@ func (l *Log) cut(end int64) (int64, error) {
 	return dirty, seg.file.Datasync()
 }
 
-// start takes end as the place of the next record and loads the block that it lies in.
+// start takes end as the place of the next record and loads the block that it lies in. What a killed process had written without a sync
+// is synced, or it would count as flushed without being so; earlier segments were synced when they were left.
 func (l *Log) start(end int64) error {
+	for _, pos := range []int64{end - 1, end} {
+		if seg, ok := l.segments.find(pos); ok {
+			if err := seg.file.Datasync(); err != nil {
+				return err
+			}
+		}
+	}
 	step := int64(l.o.BlockBytes)
 	if at := end % step; at > 0 {
 		b, err := l.blocks.tail(end)
@@ -251,5 +288,6 @@ func (l *Log) start(end int64) error {
 	l.written.Store(end)
 	l.flushed.Store(end)
 	l.confirmed.Store(end)
-	return l.SpareStep()
+	_ = l.SpareStep() // a failure stays: appends are refused with it until the shell's next try, reads go on
+	return nil
 }

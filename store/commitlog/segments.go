@@ -38,6 +38,9 @@ func openSegments(fs vfs.FS, files SegmentFS, dir, spare string, segmentBytes in
 		if err := fs.MkdirAll(d, 0o755); err != nil {
 			return nil, err
 		}
+		if err := syncDir(fs, d); err != nil { // a rename that a killed process did not get to sync
+			return nil, err
+		}
 	}
 	names, err := fs.List(dir)
 	if err != nil {
@@ -146,7 +149,7 @@ func (s *segments) extend(start int64) (segment, error) {
 	if err != nil {
 		return segment{}, err
 	}
-	if err := f.ZeroRange(0, int64(s.files.Alignment())); err == nil {
+	if err = f.ZeroRange(0, int64(s.files.Alignment())); err == nil {
 		err = f.Datasync()
 	}
 	_ = f.Close()
@@ -227,18 +230,16 @@ func (s *segments) readAt(p []byte, off int64) error {
 func (s *segments) cut(end int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	removed := false
 	for n := len(s.list); n > 0 && s.list[n-1].start >= end && s.list[n-1].start > s.list[0].start; n-- {
 		last := s.list[n-1]
 		_ = last.file.Close()
 		if err := s.fs.Remove(s.fs.PathJoin(s.dir, segmentName(last.start))); err != nil {
 			return err
 		}
+		if err := syncDir(s.fs, s.dir); err != nil { // the last one first, or a crash could leave a hole
+			return err
+		}
 		s.list = s.list[:n-1]
-		removed = true
-	}
-	if removed {
-		return syncDir(s.fs, s.dir)
 	}
 	return nil
 }

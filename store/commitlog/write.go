@@ -47,6 +47,7 @@ func (l *Log) abort(batches []*Batch, err error) {
 	for _, b := range batches {
 		l.release(b.size)
 		b.Done(b, err)
+		l.settled(1)
 	}
 }
 
@@ -54,6 +55,11 @@ func (l *Log) abort(batches []*Batch, err error) {
 func (l *Log) write(rolls []roll, to int64) error {
 	from := l.written.Load()
 	previous := from
+	if l.o.AsyncFlush && to-l.flushed.Load() > l.o.UnsyncedBytesMax { // what a power cut can leave behind is bounded
+		if err := l.SyncStep(); err != nil {
+			return err
+		}
+	}
 	for _, r := range rolls {
 		if err := l.writeRange(from, min(r.at+message.BlankHeaderSize, r.segmentEnd), true); err != nil {
 			return err
@@ -101,9 +107,25 @@ func (l *Log) writeRange(from, to int64, last bool) error {
 		return err
 	}
 	if last || !l.o.AsyncFlush {
-		return seg.file.Datasync()
+		return l.sync(seg)
 	}
 	return nil
+}
+
+// sync brings a segment to stable storage. A failure stops the log, and no segment is synced again.
+func (l *Log) sync(seg segment) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	err := l.stopped
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err = seg.file.Datasync(); err != nil {
+		l.fail(err)
+	}
+	return err
 }
 
 // tailBytes returns n bytes at pos, within one block, of the tail's memory.
@@ -146,14 +168,7 @@ func (l *Log) SyncStep() error {
 	if !ok {
 		return nil
 	}
-	l.mu.Lock()
-	stopped := l.stopped // a file whose write or sync failed is never synced again
-	l.mu.Unlock()
-	if stopped != nil {
-		return stopped
-	}
-	if err := seg.file.Datasync(); err != nil {
-		l.fail(err)
+	if err := l.sync(seg); err != nil {
 		return err
 	}
 	l.advanceFlushed(written)
@@ -179,15 +194,25 @@ func (l *Log) Confirm(batches []*Batch, apply func(batches []*Batch)) {
 	for _, b := range batches {
 		size += b.size
 	}
+	l.release(size)
 	for _, b := range batches {
 		b.Done(b, nil)
 	}
-	l.release(size)
+	l.settled(len(batches))
 }
 
 func (l *Log) release(size int64) {
 	l.mu.Lock()
 	l.inFlight -= size
 	l.space.Broadcast()
+	l.mu.Unlock()
+}
+
+// settled counts batches whose Done has returned.
+func (l *Log) settled(n int) {
+	l.mu.Lock()
+	if l.open -= n; l.open == 0 {
+		l.space.Broadcast()
+	}
 	l.mu.Unlock()
 }

@@ -1,6 +1,9 @@
 package view
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"errors"
+)
 
 // BaseEntry is one entry of a base, keyed as in the database.
 type BaseEntry struct{ Key, Value []byte }
@@ -21,9 +24,10 @@ func (v *View) Dump(d Dumper) (Applied, error) {
 	if err != nil {
 		return a, err
 	}
-	be := binary.BigEndian
-	a = Applied{int64(be.Uint64(value[1:])), int64(be.Uint64(value[9:])), int64(be.Uint64(value[17:]))}
-	_ = closer.Close()
+	a, err = decodeApplied(value)
+	if err = errors.Join(err, closer.Close()); err != nil {
+		return a, err
+	}
 	if err := d.Header(a); err != nil {
 		return a, err
 	}

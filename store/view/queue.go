@@ -85,9 +85,13 @@ func (q *Queue) append(offset int64, e Entry) {
 func (q *Queue) settle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	raised := q.base+int64(len(q.entries)) < q.floor
-	if raised {
+	next := q.base + int64(len(q.entries))
+	raised := next < q.floor
+	if raised && next == q.min {
 		q.min, q.base, q.entries = q.floor, q.floor, nil
+	}
+	for ; raised && next < q.floor && q.base < q.floor; next++ { // its last messages are damaged
+		q.entries = append(q.entries, Entry{Position: -1})
 	}
 	q.Set(q.base + int64(len(q.entries)))
 	return raised && !q.dirty

@@ -8,7 +8,7 @@ import (
 
 // Frozen is the part of the view in memory as of one log position, ready to be staged. It aliases slices that only ever grow.
 type Frozen struct {
-	from    int64 // where the staged part ended before
+	from    int64 // where the part before it ended
 	applied Applied
 	queues  []frozenQueue
 	dropped []string
@@ -28,17 +28,20 @@ type frozenQueue struct {
 // Applied returns the position that the frozen part reaches to.
 func (f *Frozen) Applied() Applied { return f.applied }
 
-// Freeze takes what Apply has gathered since the last Freeze; nil when there is nothing, or the one before is not staged yet.
-// from is the position at which the last one ended.
-func (v *View) Freeze(from int64) *Frozen {
+// Freeze takes what Apply has gathered since the last Freeze; nil when there is nothing. While the one before is not staged it returns
+// that one again.
+func (v *View) Freeze() *Frozen {
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
 	v.stateMu.Lock()
 	defer v.stateMu.Unlock()
-	if v.now.Position == from || v.staging != nil {
+	if v.frozen != nil {
+		return v.frozen
+	}
+	if v.now.Position == v.end && len(v.changed) == 0 && len(v.state) == 0 && len(v.dropped) == 0 {
 		return nil
 	}
-	f := &Frozen{from: from, applied: v.now, dropped: v.dropped, state: v.state}
+	f := &Frozen{from: v.end, applied: v.now, dropped: v.dropped, state: v.state}
 	v.staging, v.state = v.state, map[stateKey][]byte{}
 	v.dropped = nil
 	for _, q := range v.changed {
@@ -51,19 +54,24 @@ func (v *View) Freeze(from int64) *Frozen {
 	v.keys.mu.RLock()
 	f.keys.pairs, f.keys.first, f.keys.last = v.keys.pairs[:len(v.keys.pairs):len(v.keys.pairs)], v.keys.first, v.keys.last
 	v.keys.mu.RUnlock()
+	v.frozen = f
 	return f
 }
 
-// Stage writes the frozen part to the database in one batch and lets go of its memory. flushed is closed once it is on disk.
-func (v *View) Stage(f *Frozen) (flushed <-chan struct{}, err error) {
+// Stage writes the frozen part to the database in one batch and lets go of its memory. It is on disk after the next Flush. One Stage
+// or Flush at a time.
+func (v *View) Stage(f *Frozen) error {
 	b := v.db.NewBatch()
 	defer b.Close()
 	if err := f.encode(b); err != nil {
-		return nil, err
+		return err
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
-		return nil, err
+		return err
 	}
+	v.applyMu.Lock()
+	v.frozen, v.end = nil, f.applied.Position
+	v.applyMu.Unlock()
 	v.stateMu.Lock()
 	v.staging = nil
 	v.stateMu.Unlock()
@@ -71,7 +79,33 @@ func (v *View) Stage(f *Frozen) (flushed <-chan struct{}, err error) {
 		fq.queue.trim(fq)
 	}
 	v.keys.trim(len(f.keys.pairs), f.keys.last)
-	return v.db.AsyncFlush()
+	v.unflushed = true
+	return nil
+}
+
+// Flush brings what was staged to disk. After an error Pebble goes on trying, and so does the next Flush: until one succeeds nothing
+// more may be staged, or it would pile up in memory.
+func (v *View) Flush() (err error) {
+	if !v.unflushed {
+		return nil
+	}
+	select {
+	case <-v.failed: // of a compaction, or of what has been reported before
+	default:
+	}
+	if v.flushing == nil {
+		if v.flushing, err = v.db.AsyncFlush(); err != nil {
+			v.flushing = nil
+			return err
+		}
+	}
+	select {
+	case <-v.flushing:
+		v.flushing, v.unflushed = nil, false
+		return nil
+	case err := <-v.failed:
+		return err
+	}
 }
 
 func (f *Frozen) encode(b *pebble.Batch) error {

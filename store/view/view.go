@@ -12,6 +12,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
+// ErrVersion: what is read has a newer format than this program knows.
+var ErrVersion = errors.New("written by a newer version of this program: use that one")
+
 // formatVersion of the database; a newer one is refused as a version.
 const formatVersion = 1
 
@@ -38,13 +41,21 @@ const KindQueues = "queues"
 type View struct {
 	db *pebble.DB
 
-	queuesMu sync.RWMutex // guards queues
+	queuesMu sync.RWMutex // guards what follows
 	queues   map[string][]*Queue
+	leaving  map[string]int // deletions of a topic that have their place in the log and are not applied yet
 
 	applyMu sync.Mutex // guards what follows
 	now     Applied
 	changed []*Queue // with entries that are not in the database
 	dropped []string // topics whose queues were dropped since the last Freeze
+	frozen  *Frozen  // not in the database yet
+	end     int64    // log position that the database has been written up to
+
+	// of Stage and Flush
+	unflushed bool
+	flushing  <-chan struct{} // a flush that has not ended
+	failed    chan error      // what Pebble reports meanwhile
 
 	stateMu sync.RWMutex // guards the two layers of state that are not in the database
 	state   map[stateKey][]byte
@@ -55,15 +66,26 @@ type View struct {
 
 // Open opens the database in dir, or makes it. A crash leaves it true as of an earlier position.
 func Open(fs vfs.FS, dir string) (*View, error) {
-	db, err := pebble.Open(dir, databaseOptions(fs))
-	if err != nil {
+	v := &View{
+		queues: map[string][]*Queue{}, leaving: map[string]int{}, state: map[stateKey][]byte{},
+		now: Applied{LastRecord: -1}, failed: make(chan error, 1),
+	}
+	o := databaseOptions(fs)
+	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
+		select {
+		case v.failed <- err:
+		default:
+		}
+	}}
+	var err error
+	if v.db, err = pebble.Open(dir, o); err != nil {
 		return nil, fmt.Errorf("cannot open the view %s: %w", dir, err)
 	}
-	v := &View{db: db, queues: map[string][]*Queue{}, state: map[stateKey][]byte{}, now: Applied{LastRecord: -1}}
 	if err := v.load(); err != nil {
-		_ = db.Close()
-		return nil, err
+		_ = v.db.Close()
+		return nil, fmt.Errorf("the view %s: %w", dir, err)
 	}
+	v.end = v.now.Position
 	return v, nil
 }
 
@@ -103,18 +125,28 @@ func (v *View) load() error {
 	if err != nil {
 		return err
 	}
-	be := binary.BigEndian
-	if value[0] > formatVersion {
-		return fmt.Errorf("the view has format version %d, this program reads up to %d: use a newer one", value[0], formatVersion)
+	v.now, err = decodeApplied(value)
+	if err = errors.Join(err, closer.Close()); err != nil {
+		return err
 	}
-	v.now = Applied{int64(be.Uint64(value[1:])), int64(be.Uint64(value[9:])), int64(be.Uint64(value[17:]))}
-	_ = closer.Close()
+	be := binary.BigEndian
 	return v.scan([]byte("n"), func(key, value []byte) error {
 		topic, id := string(key[:len(key)-5]), int32(be.Uint32(key[len(key)-4:]))
 		q := v.Queue(topic, id)
 		q.base, q.min = int64(be.Uint64(value)), int64(be.Uint64(value[8:]))
 		return nil
 	})
+}
+
+func decodeApplied(value []byte) (a Applied, err error) {
+	if len(value) > 0 && value[0] > formatVersion {
+		return a, fmt.Errorf("format version %d, the newest known is %d: %w", value[0], formatVersion, ErrVersion)
+	}
+	if len(value) != 25 {
+		return a, fmt.Errorf("the applied position has %d bytes", len(value))
+	}
+	be := binary.BigEndian
+	return Applied{int64(be.Uint64(value[1:])), int64(be.Uint64(value[9:])), int64(be.Uint64(value[17:]))}, nil
 }
 
 // scan calls fn for each entry whose key begins with prefix, with the rest of the key.
@@ -203,6 +235,20 @@ func (v *View) Ready() {
 	}
 }
 
+// Leave is told that a topic's deletion has its place in the log: its queues take no more records, and one that is asked for from now
+// on is new.
+func (v *View) Leave(topic string) {
+	v.queuesMu.Lock()
+	defer v.queuesMu.Unlock()
+	for _, q := range v.queues[topic] {
+		if q != nil {
+			q.End()
+		}
+	}
+	delete(v.queues, topic)
+	v.leaving[topic]++
+}
+
 // Each calls fn for every queue.
 func (v *View) Each(fn func(q *Queue)) {
 	v.queuesMu.RLock()
@@ -237,6 +283,15 @@ func (v *View) End(position int64) {
 	v.applyMu.Unlock()
 }
 
+// Pass goes by a state record that a base covers already. What it dropped is dropped again: messages from before it have just been
+// replayed.
+func (v *View) Pass(m *Message) {
+	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
+	if m.Queue.kind == KindQueues {
+		v.drop(m.State)
+	}
+}
+
 // Apply takes the next record of the log.
 func (v *View) Apply(m *Message) {
 	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
@@ -266,7 +321,13 @@ func (v *View) applyState(kind string, changes []Mutation) {
 	}
 	v.stateMu.Unlock()
 	if kind == KindQueues {
-		for _, c := range changes {
+		v.drop(changes)
+	}
+}
+
+func (v *View) drop(changes []Mutation) {
+	for _, c := range changes {
+		if c.Value == nil {
 			v.dropQueues(c.Key)
 		}
 	}
@@ -275,7 +336,13 @@ func (v *View) applyState(kind string, changes []Mutation) {
 // dropQueues forgets the queues of a deleted topic; a new topic of that name begins at offset 0.
 func (v *View) dropQueues(topic string) {
 	v.queuesMu.Lock()
-	delete(v.queues, topic)
+	if n := v.leaving[topic]; n > 1 {
+		v.leaving[topic] = n - 1
+	} else if n == 1 {
+		delete(v.leaving, topic)
+	} else {
+		delete(v.queues, topic)
+	}
 	v.queuesMu.Unlock()
 	kept := v.changed[:0]
 	for _, q := range v.changed {
@@ -287,7 +354,8 @@ func (v *View) dropQueues(topic string) {
 	v.dropped = append(v.dropped, topic)
 }
 
-// State calls fn for each entry of a kind of the broker's state. Entries come in no particular order; value must not be kept.
+// State calls fn for each entry of a kind of the broker's state. Entries come in no particular order; value must not be kept. While fn
+// runs no change of state is applied: it must not wait for one, nor ask for state itself.
 func (v *View) State(kind string, fn func(key string, value []byte) error) error {
 	v.stateMu.RLock()
 	defer v.stateMu.RUnlock()
