@@ -1,0 +1,167 @@
+package protocol
+
+import (
+	"encoding/json"
+	"strconv"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func addGolden(f *testing.F, part func(*Command, []byte) []byte) {
+	for _, frame := range readGolden(f) {
+		var c Command
+		if err := Decode(frame, &c); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(part(&c, frame))
+	}
+}
+
+// every header type, for what a frame's fields may be decoded into.
+func everyHeader() []Header {
+	return []Header{
+		&SendHeader{}, &SendHeader{Short: true}, &SendResult{}, &PullHeader{}, &PullResult{}, &QueueHeader{}, &OffsetResult{},
+		&ConsumerOffsetHeader{}, &ConsumerOffsetHeader{Update: true}, &UnregisterClientHeader{}, &GroupHeader{}, &HeartbeatResult{},
+		&QueryMessageHeader{}, &ViewMessageHeader{}, &TopicHeader{}, &CreateTopicHeader{}, &RegisterBrokerHeader{}, &BrokerHeader{},
+		&KVHeader{}, &RouteHeader{}, &NotifyMinBrokerHeader{},
+	}
+}
+
+func FuzzFrame(f *testing.F) {
+	addGolden(f, func(_ *Command, frame []byte) []byte { return frame })
+	f.Add([]byte("\x00\x00\x00\x0b\x00\x00\x00\x07{\"a\":1}"))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		size, err := FrameSize(frame, DefaultFrameBytesMax)
+		if err != nil || size == 0 || size > len(frame) {
+			return
+		}
+		frame = frame[:size]
+		var c, twice Command
+		err = Decode(frame, &c)
+		if again := Decode(frame, &twice); (err == nil) != (again == nil) {
+			t.Fatalf("decoded twice: %v, then %v", err, again)
+		}
+		if err != nil {
+			return
+		}
+		if diff := cmp.Diff(meaningOf(&c), meaningOf(&twice)); diff != "" {
+			t.Fatalf("decoded twice:\n%s", diff)
+		}
+		if cap(c.unescaped) > 2*len(frame)+16 || len(c.Fields) > headerFieldsMax {
+			t.Fatalf("%d bytes became %d of text, %d fields", len(frame), cap(c.unescaped), len(c.Fields))
+		}
+		for _, h := range everyHeader() {
+			_ = DecodeHeader(c.Fields, h)
+		}
+		wantSameAgain(t, &c)
+	})
+}
+
+// wantSameAgain encodes and decodes twice: after the first time invalid UTF-8 is gone and long remarks are cut.
+func wantSameAgain(t *testing.T, c *Command) {
+	t.Helper()
+	for _, f := range c.Fields {
+		if len(f.Key) > 1000 || len(f.Value) > 1<<16 {
+			return // no command of ours has such, and a header is at most 16 MiB long
+		}
+	}
+	c.Serialize = SerializeJSON
+	once := mustDecode(t, AppendFrame(nil, c, 0))
+	if int16(once.Version) == int16(c.Version) && fitsBinary(once) {
+		once.Version = int32(int16(once.Version))
+		once.Serialize = SerializeBinary
+	}
+	again := mustDecode(t, AppendFrame(nil, once, 0))
+	if once.Language > 13 {
+		once.Language = again.Language
+	}
+	if diff := cmp.Diff(meaningOf(once), meaningOf(again)); diff != "" {
+		t.Fatalf("(-once +again)\n%s", diff)
+	}
+}
+
+func FuzzJSONHeader(f *testing.F) {
+	addGolden(f, func(c *Command, frame []byte) []byte { return frame[FrameHeadSize : len(frame)-len(c.Body)] })
+	for _, q := range quirks {
+		f.Add([]byte(q.header))
+	}
+	f.Fuzz(func(t *testing.T, header []byte) {
+		var c Command
+		if decodeJSONHeader(header, &c) != nil {
+			return
+		}
+		for _, field := range c.Fields {
+			if len(field.Key)+len(field.Value) > len(header) {
+				t.Fatalf("field %q is longer than its header", field.Key)
+			}
+		}
+		if cap(c.unescaped) > 2*len(header)+16 {
+			t.Fatalf("%d bytes for a header of %d", cap(c.unescaped), len(header))
+		}
+	})
+}
+
+func FuzzBinaryHeader(f *testing.F) {
+	addGolden(f, func(c *Command, frame []byte) []byte { return appendBinaryHeader(nil, c) })
+	f.Fuzz(func(t *testing.T, header []byte) {
+		var c Command
+		if decodeBinaryHeader(header, &c) != nil || len(c.Remark) > remarkBytesMax {
+			return
+		}
+		if got := appendBinaryHeader(nil, &c); string(got) != string(header[:len(got)]) {
+			t.Fatalf("read %q, wrote %q", header, got)
+		}
+	})
+}
+
+func FuzzStandardJSON(f *testing.F) {
+	addGolden(f, func(c *Command, _ []byte) []byte { return c.Body })
+	for _, d := range dialect {
+		f.Add([]byte(d.in))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		out, err := StandardJSON(in)
+		if err != nil {
+			return
+		}
+		if !json.Valid(out) {
+			t.Fatalf("%q became %q", in, out)
+		}
+		// Each level of an object that is a key may double what quoting escapes.
+		if !utf8.Valid(out) {
+			t.Fatalf("%q is not UTF-8", out)
+		}
+	})
+}
+
+func FuzzBodies(f *testing.F) {
+	addGolden(f, func(c *Command, _ []byte) []byte { return c.Body })
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, into := range []any{
+			&Heartbeat{}, &LockBatchBody{}, &LockBatchResult{}, &RegisterBrokerBody{}, &TopicRoute{}, &ClusterInfo{}, &ConsumerList{},
+			&TopicConfig{}, &SubscriptionGroupConfig{}, &BrokerMemberGroup{}, &KVTable{},
+		} {
+			if UnmarshalBody(body, into) == nil {
+				MarshalBody(into)
+			}
+		}
+	})
+}
+
+func FuzzParseInt(f *testing.F) {
+	for _, s := range []string{"0", "-1", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "", "-", "+1", "1_0"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, ok := ParseInt([]byte(s))
+		want, err := strconv.ParseInt(s, 10, 64)
+		if ok && (err != nil || got != want) {
+			t.Fatalf("%q: %d, want %d, %v", s, got, want, err)
+		}
+		if !ok && err == nil && len(s) < 20 && s[0] != '+' {
+			t.Fatalf("%q is refused", s)
+		}
+	})
+}
