@@ -36,7 +36,7 @@ type delayShell struct {
 type delayEvent struct {
 	effect timer.Effect
 	err    error
-	seen   bool // the queue of the effect's level has grown
+	grown  bool // the queue of the effect's level has grown
 }
 
 // delayBatch is one delivery on its way.
@@ -128,8 +128,8 @@ func (d *delayShell) stopped() bool {
 
 func (d *delayShell) take(e delayEvent) {
 	switch {
-	case e.seen: // look finds how far it has grown
-		d.levels.Seen(e.effect.Level, e.effect.Offset+1)
+	case e.grown: // look finds how far
+		d.levels.Woken(e.effect.Level)
 	case e.err != nil:
 		d.levels.Refused(e.effect, d.now())
 	default:
@@ -153,7 +153,7 @@ func (d *delayShell) perform(e timer.Effect) {
 		d.load(e)
 	case timer.Watch:
 		if !d.queues[e.Level].Wait(&delayWaiter{d, e}, e.Offset) {
-			d.levels.Seen(e.Level, e.Offset+1)
+			d.levels.Woken(e.Level)
 		}
 	case timer.Deliver:
 		if err := d.deliver(e); err != nil {
@@ -176,7 +176,7 @@ type delayWaiter struct {
 
 // Arrived implements the queue's Waiter.
 func (w *delayWaiter) Arrived(int64) bool {
-	w.d.tell(delayEvent{effect: w.e, seen: true}, nil)
+	w.d.tell(delayEvent{effect: w.e, grown: true}, nil)
 	return true
 }
 

@@ -18,7 +18,7 @@ const (
 	Load Action = iota
 	// Deliver asks to store the Count messages from Offset on where they belong: answer with Stored or Refused.
 	Deliver
-	// Watch asks for Seen once the queue reaches beyond Offset: there is nothing to do at this level before that.
+	// Watch asks for Woken once the queue reaches beyond Offset: there is nothing to do at this level before that.
 	Watch
 )
 
@@ -84,14 +84,14 @@ func New(delays, next []int64) *Levels {
 
 // Seen tells that the level's queue ends at an offset.
 func (t *Levels) Seen(i int, end int64) {
-	l := &t.levels[i]
-	if end > l.end {
-		l.end = end
-		l.watched = false
-	}
+	t.levels[i].end = max(t.levels[i].end, end)
 }
 
-// Waiting tells whether the level has messages that wait, as far as it knows.
+// Woken answers Watch.
+func (t *Levels) Woken(i int) { t.levels[i].watched = false }
+
+// Waiting tells whether the level may have messages that wait, so that the caller should look how far its queue reaches (Seen) before a
+// Step. Where it is watched, it has none.
 func (t *Levels) Waiting(i int) bool { return !t.levels[i].watched }
 
 // Loaded answers Load: the items from first on, which lies behind the effect's offset when nothing is left before it; then there may be
