@@ -32,5 +32,8 @@ func ParseOffsetID(id string) (host netip.AddrPort, physicalOffset int64, err er
 	}
 	address, _ := netip.AddrFromSlice(b[:len(b)-12])
 	port := binary.BigEndian.Uint32(b[len(b)-12:])
+	if port > 65535 {
+		return host, 0, fmt.Errorf("message id %q: port %d", id, port)
+	}
 	return netip.AddrPortFrom(address, uint16(port)), int64(binary.BigEndian.Uint64(b[len(b)-8:])), nil
 }
