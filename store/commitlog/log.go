@@ -145,8 +145,8 @@ type Log struct {
 	wantSpare                   chan struct{} // tells the shell that SpareStep has
 
 	// of Step alone
-	tail  []byte // the image of the last, partial alignment block
-	iov   [][]byte
+	tail []byte // the image of the last, partial alignment block
+	iov  [][]byte
 }
 
 // Written, Flushed and Confirmed are log positions: all before them is written to the file, on stable storage, visible to readers.
