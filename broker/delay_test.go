@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -217,7 +218,7 @@ func TestWhatIsDeliveredIsTheMessageAsItWasSent(t *testing.T) {
 // Crashes at any moment, also while messages are being delivered: each message that was acknowledged is delivered once, each other at
 // most once; a view that is made anew agrees.
 func TestCrashesLoseAndDoubleNothing(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) { crashDelays(t, rand.New(rand.NewPCG(seed, 2))) })
 	}
 }
@@ -232,8 +233,8 @@ func crashDelays(t *testing.T, r *rand.Rand) {
 		var mu sync.Mutex
 		after := time.Duration(1+r.IntN(300)) * time.Millisecond
 		began := time.Now()
-		for time.Since(began) < after {
-			for range 1 + r.IntN(40) {
+		burst := func(count int) {
+			for range count {
 				body := fmt.Sprint("m", sent)
 				sent++
 				n.send("T", r.IntN(4), body, func(_ int64, err error) {
@@ -242,12 +243,19 @@ func crashDelays(t *testing.T, r *rand.Rand) {
 					mu.Unlock()
 				})
 			}
+		}
+		for time.Since(began) < after {
+			burst(1 + r.IntN(40))
 			if r.IntN(4) == 0 {
 				if err := n.store.Stage(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
+		}
+		go burst(200) // in the middle of sends and deliveries
+		for range r.IntN(3000) {
+			runtime.Gosched()
 		}
 		mu.Lock() // what is acknowledged by now has to be there after the crash
 		until := map[string]bool{}
@@ -256,6 +264,7 @@ func crashDelays(t *testing.T, r *rand.Rand) {
 		}
 		mu.Unlock()
 		next := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: rand.New(rand.NewPCG(r.Uint64(), 3))})
+		synctest.Wait()
 		n.stop()
 		fs, acknowledged = next, until
 	}
@@ -432,7 +441,7 @@ func TestDelayLevelsAreRead(t *testing.T) {
 
 // BenchmarkDueMessages delivers messages that are all due, as after a long stop.
 func BenchmarkDueMessages(b *testing.B) {
-	n := startDelayNode(b, vfs.NewMem(), DelayLevels{2 * time.Second})
+	n := startDelayNode(b, vfs.NewMem(), DelayLevels{6 * time.Second})
 	defer n.stop()
 	body := strings.Repeat("x", 1024)
 	var wait sync.WaitGroup
@@ -442,7 +451,7 @@ func BenchmarkDueMessages(b *testing.B) {
 		n.send("T", 1, body, func(int64, error) { wait.Done() })
 	}
 	wait.Wait()
-	time.Sleep(time.Until(began.Add(2 * time.Second)))
+	time.Sleep(time.Until(began.Add(6 * time.Second)))
 	b.ResetTimer()
 	q := n.store.Queue("T", 0)
 	for {

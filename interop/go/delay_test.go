@@ -1,0 +1,99 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	rocketmq "github.com/apache/rocketmq-client-go/v2"
+	"github.com/apache/rocketmq-client-go/v2/consumer"
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+
+	"github.com/apogeemq/apogee/interop/go/harness"
+)
+
+// A message of a delay level arrives when its time has come, as it was sent.
+func TestDelayLevelsDeliverAtTheirTime(t *testing.T) {
+	const lateMax = time.Second
+	t.Parallel()
+	c := harness.Shared(t)
+	topic := newTopic(t, c, 1)
+	var in inbox
+	startPush(t, c, unique(t), topic, everything, &in)
+	p := newProducer(t, c)
+	sendBodies(t, p, topic, "settled", 1)
+	in.wait(t, 1)
+	levels := map[int]time.Duration{1: time.Second, 2: 5 * time.Second}
+	due := map[string]time.Time{}
+	for level, delay := range levels {
+		for i := range 10 {
+			m := primitive.NewMessage(topic, fmt.Appendf(nil, "level %d, %d", level, i))
+			m.WithTag("blue").WithDelayTimeLevel(level)
+			m.WithProperty("mine", "kept")
+			send(t, p, m)
+			due[string(m.Body)] = time.Now().Add(delay)
+		}
+	}
+	for i, m := range in.wait(t, 21)[1:] {
+		at, ok := due[string(m.Body)]
+		late := in.timeOf(i + 1).Sub(at)
+		if !ok || m.Topic != topic || m.GetTags() != "blue" || m.GetProperty("mine") != "kept" {
+			t.Errorf("received %s", m)
+		}
+		// The due time counts from when the broker stored it, a little before the answer came.
+		if late < -100*time.Millisecond || late > lateMax {
+			t.Errorf("%q came %v after it was due", m.Body, late)
+		}
+		delete(due, string(m.Body))
+	}
+	if len(due) > 0 {
+		t.Errorf("did not come: %v", due)
+	}
+}
+
+// What fails as often as the consumer allows comes to rest in the group's dead-letter topic.
+func TestWhatKeepsFailingEndsInTheDeadLetterTopic(t *testing.T) {
+	t.Parallel()
+	c := harness.Shared(t)
+	topic, group := newTopic(t, c, 1), unique(t)
+	var unused inbox
+	startPush(t, c, group, topic, everything, &unused).Shutdown()
+	eventually(t, "the retry topic of the group", func() bool { return len(queuesOf(t, c, "%RETRY%"+group)) == 1 })
+	var in inbox
+	push, err := rocketmq.NewPushConsumer(
+		consumer.WithNsResolver(resolver(c)),
+		consumer.WithGroupName(group),
+		consumer.WithInstance(unique(t)),
+		consumer.WithMaxReconsumeTimes(1),
+		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { push.Shutdown() })
+	err = push.Subscribe(topic, everything, func(ctx context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+		in.add(messages...)
+		again, _ := primitive.GetConcurrentlyCtx(ctx)
+		again.DelayLevelWhenNextConsume = 1
+		return consumer.ConsumeRetryLater, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := push.Start(); err != nil {
+		t.Fatal(err)
+	}
+	sent := send(t, newProducer(t, c), primitive.NewMessage(topic, []byte("poison")).WithKeys([]string{"key"}))
+	dlq := "%DLQ%" + group
+	eventually(t, "the dead-letter topic of the group", func() bool { return len(queuesOf(t, c, dlq)) == 1 })
+	var dead inbox
+	startPush(t, c, unique(t), dlq, everything, &dead)
+	m := dead.wait(t, 1)[0]
+	if string(m.Body) != "poison" || m.GetKeys() != "key" || m.ReconsumeTimes != 2 ||
+		m.GetProperty(primitive.PropertyRetryTopic) != topic || m.GetProperty(primitive.PropertyOriginMessageId) != sent.OffsetMsgID {
+		t.Errorf("dead letter: %s", m)
+	}
+	if got := in.all(); len(got) != 2 || got[0].ReconsumeTimes != 0 || got[1].ReconsumeTimes != 1 {
+		t.Errorf("it was consumed %d times before", len(got))
+	}
+}
