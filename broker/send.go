@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ type sendAnswer struct {
 	queueID      int32
 	serialize    protocol.Serialization
 	oneWay       bool
-	uniqueIDs    []byte // in the arena; comma separated for a batch
+	uniqueID     []byte // of the message, in the arena, or of the batch as a whole
 }
 
 var sendRounds = sync.Pool{New: func() any { return new(sendRound) }}
@@ -203,16 +204,21 @@ func (s *sendSink) take(r *remoting.Request) error {
 		}
 	}
 	a := sendAnswer{opaque: r.Opaque, first: int32(len(s.round.batch.Entries)), queueID: queueID, serialize: r.Serialize, oneWay: r.IsOneWay()}
-	if q.batch || r.Code == int32(protocol.ReqSendBatchMessage) {
+	batch := q.batch || r.Code == int32(protocol.ReqSendBatchMessage)
+	if batch {
 		err = s.addBatch(&q, t, queue, r.Body)
 	} else {
-		err = s.add(&q, t, queue, q.flag, r.Body, q.properties, nil)
+		err = s.add(&q, t, queue, q.flag, r.Body, q.properties)
 	}
 	if err != nil {
 		return err
 	}
 	a.count = int32(len(s.round.batch.Entries)) - a.first
-	a.uniqueIDs = s.gatherIDs(a)
+	if batch {
+		a.uniqueID = bytes.Clone(message.Property(q.properties, message.PropUniqueKey)) // the batch's own, in memory that outlives the read
+	} else {
+		a.uniqueID = message.Property(s.round.batch.Entries[a.first].Record.Properties, message.PropUniqueKey)
+	}
 	s.round.answers = append(s.round.answers, a)
 	s.b.stats.sent(int(a.count), len(r.Body))
 	t.traffic.add(int(a.count), len(r.Body))
@@ -266,7 +272,7 @@ func (s *sendSink) createTopic(q *sendRequest) (*topic, error) {
 	return t, nil
 }
 
-// addBatch adds every message of a batch; the header's properties are the batch's and go to each.
+// addBatch adds every message of a batch. The header's properties are the batch's own and are not stored.
 func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body []byte) error {
 	if len(body) > s.b.c.MessageBytesMax {
 		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is %d bytes long, maxMessageSize=%d", len(body), s.b.c.MessageBytesMax)
@@ -279,7 +285,7 @@ func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body [
 		if err != nil {
 			return protocol.Errorf(protocol.RespMessageIllegal, "%s", err)
 		}
-		if err := s.add(q, t, queue, item.Flag, item.Body, item.Properties, q.properties); err != nil {
+		if err := s.add(q, t, queue, item.Flag, item.Body, item.Properties); err != nil {
 			return err
 		}
 		body = rest
@@ -288,7 +294,7 @@ func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body [
 }
 
 // add makes the log entry of one message.
-func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32, body, properties, more []byte) error {
+func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32, body, properties []byte) error {
 	switch {
 	case len(body) == 0:
 		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is empty")
@@ -307,7 +313,7 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	if t.config.FilterType == protocol.FilterTypeMultiTag {
 		e.Record.SysFlag |= message.FlagMultiTags
 	}
-	level, err := s.properties(e, q.dead, properties, more)
+	level, err := s.properties(e, q.dead, properties)
 	if err != nil {
 		return err
 	}
@@ -329,7 +335,7 @@ var notStoredDead = append([]string{message.PropDelay}, notStored...)
 
 // properties makes the entry's property string as it is stored, in the round's arena: what the producer sent without reserved names, a
 // unique key if it sent none, and the cluster. It notes the entry's tag and keys on the way, and returns the delay level, 0 for none.
-func (s *sendSink) properties(e *store.Entry, dead bool, properties, more []byte) (level int, err error) {
+func (s *sendSink) properties(e *store.Entry, dead bool, properties []byte) (level int, err error) {
 	arena := s.round.arena
 	start := len(arena)
 	dropped, unique, transaction, timed := false, false, false, false
@@ -370,9 +376,6 @@ func (s *sendSink) properties(e *store.Entry, dead bool, properties, more []byte
 	default:
 		arena = append(arena, properties...)
 	}
-	if len(more) > 0 {
-		arena = appendProperties(arena, start, more)
-	}
 	if !unique {
 		id := s.b.newUniqueID(s.b.storeHost(s.conn.LocalAddr()).Addr().AsSlice())
 		arena = append(arena[:start], message.AppendProperty(arena[start:], message.PropUniqueKey, id)...)
@@ -392,10 +395,6 @@ func closeProperties(arena []byte, start int) []byte {
 		arena = append(arena, 2)
 	}
 	return arena
-}
-
-func appendProperties(arena []byte, start int, more []byte) []byte {
-	return append(closeProperties(arena, start), more...)
 }
 
 func (s *sendSink) addKey(e *store.Entry, key []byte) {
@@ -420,22 +419,6 @@ func (s *sendSink) addKeys(e *store.Entry, words []byte) {
 		}
 		start = end + 1
 	}
-}
-
-// gatherIDs returns the unique keys of an answer's messages, comma separated, in memory that outlives the read.
-func (s *sendSink) gatherIDs(a sendAnswer) []byte {
-	entries := s.round.batch.Entries[a.first : a.first+a.count]
-	if len(entries) == 1 {
-		return message.Property(entries[0].Record.Properties, message.PropUniqueKey)
-	}
-	var ids []byte
-	for i := range entries {
-		if i > 0 {
-			ids = append(ids, ',')
-		}
-		ids = append(ids, message.Property(entries[i].Record.Properties, message.PropUniqueKey)...)
-	}
-	return ids
 }
 
 // EndRound gives the round's batch to the store; it waits there while too much is in flight.
@@ -509,7 +492,6 @@ func (b *Broker) appendSendAnswer(dst []byte, a *sendAnswer, entries []store.Ent
 	var scratch [message.OffsetIDMaxSize]byte
 	if len(entries) == 1 {
 		w.Text("msgId", message.AppendOffsetID(scratch[:0], first.StoreHost, first.PhysicalOffset))
-		w.Text("transactionId", a.uniqueIDs)
 	} else {
 		var ids []byte
 		for i := range entries {
@@ -519,7 +501,9 @@ func (b *Broker) appendSendAnswer(dst []byte, a *sendAnswer, entries []store.Ent
 			ids = message.AppendOffsetID(ids, entries[i].Record.StoreHost, entries[i].Record.PhysicalOffset)
 		}
 		w.Text("msgId", ids)
-		w.Text("batchUniqId", a.uniqueIDs)
+	}
+	if len(a.uniqueID) > 0 {
+		w.Text("transactionId", a.uniqueID)
 	}
 	w.Int("queueOffset", first.QueueOffset)
 	w.String(message.PropRegion, b.c.Region)
