@@ -97,3 +97,55 @@ func TestWhatKeepsFailingEndsInTheDeadLetterTopic(t *testing.T) {
 		t.Errorf("it was consumed %d times before", len(got))
 	}
 }
+
+// TestKill9WhileDelayedMessagesFallDue kills the broker with SIGKILL in the middle of their delivery: each is delivered once.
+func TestKill9WhileDelayedMessagesFallDue(t *testing.T) {
+	const (
+		messages = 3_000
+		kills    = 3
+		settle   = 2 * time.Second
+	)
+	t.Parallel()
+	s, c := harness.Own(t)
+	topic := newTopic(t, c, 1)
+	p := newProducer(t, c)
+	missing := map[string]bool{}
+	began := time.Now()
+	for i := range messages {
+		m := primitive.NewMessage(topic, fmt.Append(nil, "delayed ", i))
+		send(t, p, m.WithDelayTimeLevel(1))
+		missing[string(m.Body)] = true
+	}
+	sending := time.Since(began)
+	time.Sleep(time.Until(began.Add(time.Second)))
+	for range kills { // spread over the time that the deliveries take
+		time.Sleep(sending / (kills + 1))
+		s.Kill()
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pull := startPull(t, c, unique(t), topic)
+	queue := queuesOf(t, c, topic)[0]
+	end := func() int64 {
+		result, err := pull.PullFrom(t.Context(), queue, 0, 1)
+		if err != nil {
+			return -1
+		}
+		return result.MaxOffset
+	}
+	eventually(t, "all delayed messages", func() bool { return end() >= messages })
+	time.Sleep(settle)
+	if got := end(); got != messages {
+		t.Errorf("%d were sent and %d delivered", messages, got)
+	}
+	for _, m := range readQueue(t, pull, queue, messages) {
+		if !missing[string(m.Body)] {
+			t.Errorf("%q was delivered twice", m.Body)
+		}
+		delete(missing, string(m.Body))
+	}
+	if len(missing) > 0 {
+		t.Errorf("%d were not delivered", len(missing))
+	}
+}
