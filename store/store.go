@@ -194,16 +194,23 @@ func (s *Store) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
-	if s.view, err = view.Open(s.c.FS, s.c.path("view")); err != nil {
+	s.view, err = view.Open(s.c.FS, s.c.path("view"))
+	broken := errors.Is(err, view.ErrBroken)
+	if broken {
+		s.c.Logger.Warn("the view is made anew from base and log", "error", err)
+	} else if err != nil {
 		return rec, err
 	}
 	flushed, _, err := readMark(s.c.FS, s.c.path("state", "checkpoint"))
 	if err != nil {
 		return rec, err
 	}
-	applied := s.view.Applied()
-	flushed = max(flushed, applied.Position)
-	if !s.log.EndsRecord(applied.LastRecord, applied.Position) || applied.Position < s.log.First() {
+	applied := view.Applied{}
+	if !broken {
+		applied = s.view.Applied()
+		flushed = max(flushed, applied.Position)
+	}
+	if broken || !s.log.EndsRecord(applied.LastRecord, applied.Position) || applied.Position < s.log.First() {
 		if rec.Rebuilt, applied, err = s.rebuild(); err != nil {
 			return rec, err
 		}
@@ -254,14 +261,17 @@ func (s *Store) foreignEndPath() string { return s.c.path("state", "rocketmq-end
 
 // rebuild discards the view and starts a new one from the newest base.
 func (s *Store) rebuild() (bool, view.Applied, error) {
-	err := s.view.Close()
-	s.view = nil
-	if err != nil {
-		return false, view.Applied{}, err
+	if s.view != nil {
+		err := s.view.Close()
+		s.view = nil
+		if err != nil {
+			return false, view.Applied{}, err
+		}
 	}
 	if err := s.c.FS.RemoveAll(s.c.path("view")); err != nil {
 		return false, view.Applied{}, err
 	}
+	var err error
 	if s.view, err = view.Open(s.c.FS, s.c.path("view")); err != nil {
 		return false, view.Applied{}, err
 	}

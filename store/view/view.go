@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"sync"
 
 	"github.com/apogeemq/apogee/message"
@@ -14,6 +15,9 @@ import (
 
 // ErrVersion: what is read has a newer format than this program knows.
 var ErrVersion = errors.New("written by a newer version of this program: use that one")
+
+// ErrBroken: the database cannot be read, and has to be made anew.
+var ErrBroken = errors.New("the view is broken")
 
 // formatVersion of the database; a newer one is refused as a version.
 const formatVersion = 1
@@ -78,12 +82,16 @@ func Open(fs vfs.FS, dir string) (*View, error) {
 		}
 	}}
 	var err error
-	if v.db, err = pebble.Open(dir, o); err != nil {
-		return nil, fmt.Errorf("cannot open the view %s: %w", dir, err)
+	if v.db, err = pebble.Open(dir, o); err == nil {
+		if err = v.load(); err != nil {
+			_ = v.db.Close()
+		}
 	}
-	if err := v.load(); err != nil {
-		_ = v.db.Close()
-		return nil, fmt.Errorf("the view %s: %w", dir, err)
+	if pebble.IsCorruptionError(err) || errors.Is(err, iofs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the view %s: %w", dir, err)
 	}
 	v.end = v.now.Position
 	return v, nil
@@ -143,7 +151,7 @@ func decodeApplied(value []byte) (a Applied, err error) {
 		return a, fmt.Errorf("format version %d, the newest known is %d: %w", value[0], formatVersion, ErrVersion)
 	}
 	if len(value) != 25 {
-		return a, fmt.Errorf("the applied position has %d bytes", len(value))
+		return a, fmt.Errorf("%w: the applied position has %d bytes", ErrBroken, len(value))
 	}
 	be := binary.BigEndian
 	return Applied{int64(be.Uint64(value[1:])), int64(be.Uint64(value[9:])), int64(be.Uint64(value[17:]))}, nil

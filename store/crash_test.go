@@ -1,0 +1,276 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// crashQueues is how many queues a crash test sends to.
+const crashQueues = 3
+
+// sent is what a crash test appended, in log order: message i of a queue, or, with queue -1, a change of state to i.
+type sent struct {
+	queue, index int
+	end          int64 // log position behind it
+}
+
+// crash is the disk as a crash left it, and what must be there.
+type crash struct {
+	disk    *testDisk
+	op      string
+	acked   int   // what was acknowledged
+	flushed int64 // log position up to which all was synced
+	power   bool  // a power cut; else the end of the process
+}
+
+// crasher sends to a store, and meanwhile crashes the disk at every operation that it is told to.
+type crasher struct {
+	config func(*testDisk) Config
+	random *rand.Rand
+	stride int // of operations
+
+	store atomic.Pointer[Store]
+	acked atomic.Int64
+	all   []sent
+
+	mu      sync.Mutex // guards what follows, and random
+	ops     int
+	crashes []crash
+}
+
+func (c *crasher) crash(disk *testDisk, op string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ops++
+	s := c.store.Load()
+	if c.ops%c.stride != 0 || s == nil {
+		return
+	}
+	now := crash{op: fmt.Sprint(op, " ", c.ops), acked: int(c.acked.Load()), flushed: s.log.Flushed()}
+	now.disk = disk.kill(c.random)
+	c.crashes = append(c.crashes, now)
+	now.disk, now.power = disk.powerCut(c.random), true
+	c.crashes = append(c.crashes, now)
+}
+
+// body is that of message i of a queue; its length goes over sectors.
+func crashBody(queue, i int) string {
+	return fmt.Sprintf("%d-%d-%s", queue, i, strings.Repeat(string(rune('a'+i%26)), (i*i*37+queue*200)%1500))
+}
+
+// run sends n batches, several of them in flight.
+func (c *crasher) run(t *testing.T, disk *testDisk, n int) {
+	s, _ := mustOpen(t, c.config(disk))
+	c.store.Store(s)
+	disk.before = func(op string) error { c.crash(disk, op); return nil }
+	next := [crashQueues]int{}
+	var wait sync.WaitGroup
+	for i := range n {
+		if i%4 == 3 {
+			wait.Add(1)
+			change := Mutation{Key: "last", Value: fmt.Append(nil, i)}
+			err := s.UpdateState("test", []Mutation{change}, func(err error) { c.done(t, 1, err); wait.Done() })
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.all = append(c.all, sent{-1, i, 0}) // its end is not known: before the next one's
+			continue
+		}
+		b := &Batch{Done: func(b *Batch, err error) { c.done(t, len(b.Entries), err); wait.Done() }}
+		for range 1 + i%5 {
+			q := (i + len(b.Entries)) % crashQueues
+			b.Entries = append(b.Entries, entryFor(s.Queue("T", int32(q)), []byte(crashBody(q, next[q])), "k"))
+			c.all = append(c.all, sent{queue: q, index: next[q]})
+			next[q]++
+		}
+		wait.Add(1)
+		if err := s.Append(b); err != nil {
+			t.Fatal(err)
+		}
+		for j := range b.Entries {
+			e := &b.Entries[j]
+			c.all[len(c.all)-len(b.Entries)+j].end = e.Record.PhysicalOffset + int64(e.Size)
+		}
+		if i%7 == 0 {
+			wait.Wait()
+		}
+	}
+	wait.Wait()
+	disk.before = func(string) error { return nil }
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if int(c.acked.Load()) != len(c.all) {
+		t.Fatalf("%d of %d acknowledged", c.acked.Load(), len(c.all))
+	}
+}
+
+func (c *crasher) done(t *testing.T, n int, err error) {
+	if err != nil {
+		t.Error(err)
+	}
+	c.acked.Add(int64(n))
+}
+
+// sure returns how many of what was sent must have survived.
+func (c *crasher) sure(x crash, async bool) int {
+	if !async || !x.power {
+		return x.acked
+	}
+	n := 0
+	for i, e := range c.all {
+		if e.end > 0 && e.end <= x.flushed {
+			n = i + 1
+		}
+	}
+	return n
+}
+
+// found returns how many of what was sent a store holds: the messages and the state must be those of one log position.
+func (c *crasher) found(t *testing.T, s *Store, extra int) int {
+	t.Helper()
+	var have [crashQueues][]string
+	for q := range have {
+		have[q] = readAll(t, s, s.Queue("T", int32(q)))
+		if n := len(have[q]) - extra; n < 0 || slices.ContainsFunc(have[q][n:], func(b string) bool { return b != "more" }) {
+			t.Fatalf("queue %d ends in %q, want %d more", q, have[q][max(n, 0):], extra)
+		}
+		have[q] = have[q][:len(have[q])-extra]
+	}
+	state := ""
+	if err := s.State("test", func(_ string, v []byte) error { state = string(v); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	var count [crashQueues]int
+	was := ""
+	for n := 0; ; n++ {
+		if was == state && count == [crashQueues]int{len(have[0]), len(have[1]), len(have[2])} {
+			return n
+		}
+		if n == len(c.all) {
+			t.Fatalf("queues of %d, %d and %d messages and state %q were never together", len(have[0]), len(have[1]), len(have[2]), state)
+		}
+		e := c.all[n]
+		if e.queue < 0 {
+			was = fmt.Sprint(e.index)
+		} else if i := count[e.queue]; i < len(have[e.queue]) && have[e.queue][i] != crashBody(e.queue, e.index) {
+			t.Fatalf("queue %d at %d: %.40q", e.queue, i, have[e.queue][i])
+		} else {
+			count[e.queue]++
+		}
+	}
+}
+
+// verify recovers from a crash, with a second one meanwhile, and checks that all is there that must be, and goes on.
+func (c *crasher) verify(t *testing.T, x crash) {
+	t.Helper()
+	config := c.config(x.disk)
+	sure := c.sure(x, config.AsyncFlush)
+	var second []*testDisk
+	ops, at := 0, 1+c.random.IntN(12)
+	var mu sync.Mutex
+	x.disk.before = func(string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if ops++; ops == at {
+			second = append(second, x.disk.powerCut(c.random))
+		}
+		return nil
+	}
+	s, rec := mustOpen(t, config)
+	mu.Lock()
+	at = -1
+	mu.Unlock()
+	if len(rec.Gaps) > 0 {
+		t.Fatalf("%s: gaps %v", x.op, rec.Gaps)
+	}
+	found := c.found(t, s, 0)
+	if found < sure {
+		t.Fatalf("crash at %s (power %v): %d found, %d were sure", x.op, x.power, found, sure)
+	}
+	again := x.disk.powerCut(c.random) // what was recovered is there to stay
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.goOn(t, x, again, found)
+	if !x.power && config.AsyncFlush { // the second crash is a power cut, of what only the first left
+		sure = c.sure(crash{flushed: x.flushed, power: true}, true)
+	}
+	for _, disk := range second {
+		c.goOn(t, x, disk, sure)
+	}
+}
+
+// goOn opens a disk, checks it, sends, crashes once more, and checks that too.
+func (c *crasher) goOn(t *testing.T, x crash, disk *testDisk, sure int) {
+	t.Helper()
+	s, _ := mustOpen(t, c.config(disk))
+	found := c.found(t, s, 0)
+	if found < sure {
+		t.Fatalf("second crash after one at %s (power %v): %d found, %d were sure", x.op, x.power, found, sure)
+	}
+	for q := range crashQueues {
+		put(t, s, entryFor(s.Queue("T", int32(q)), []byte("more"), "k"))
+	}
+	if err := s.log.SyncStep(); err != nil {
+		t.Fatal(err)
+	}
+	third := disk.powerCut(c.random)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, rec := mustOpen(t, c.config(third))
+	defer s.Close()
+	if got := c.found(t, s, 1); got != found || len(rec.Gaps) > 0 {
+		t.Fatalf("third crash after one at %s: %d found, before %d; gaps %v", x.op, got, found, rec.Gaps)
+	}
+}
+
+func TestWhatWasAcknowledgedSurvivesAnyCrash(t *testing.T) {
+	for _, async := range []bool{false, true} {
+		for _, stale := range []bool{false, true} {
+			t.Run(fmt.Sprintf("async=%v/stale=%v", async, stale), func(t *testing.T) {
+				t.Parallel()
+				seed := uint64(time.Now().UnixNano())
+				t.Logf("seed %d", seed)
+				c := &crasher{random: rand.New(rand.NewPCG(seed, 1)), stride: 3}
+				c.config = func(d *testDisk) Config {
+					config := memConfig(d)
+					config.Files, config.AsyncFlush = d.files(), async
+					config.FlushInterval, config.StageInterval = 3*time.Millisecond, 5*time.Millisecond
+					return config
+				}
+				disk := newTestDisk()
+				if stale {
+					disk.stale = staleSegment(t)
+				}
+				c.run(t, disk, 160)
+				for _, x := range c.crashes {
+					c.verify(t, x)
+				}
+				t.Logf("%d operations, %d crashes", c.ops, len(c.crashes))
+			})
+		}
+	}
+}
+
+// staleSegment returns what a recycled segment holds: good records, but of other positions.
+func staleSegment(t *testing.T) []byte {
+	disk := newTestDisk()
+	config := memConfig(disk)
+	config.Files = disk.files()
+	s, _ := mustOpen(t, config)
+	for i := range 100 {
+		put(t, s, entryFor(s.Queue("T", 0), []byte(crashBody(0, i)), "k"))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return disk.segments[2].now[100:] // shifted, and of the second segment
+}
