@@ -237,7 +237,7 @@ func crashDelays(t *testing.T, r *rand.Rand) {
 			for range count {
 				body := fmt.Sprint("m", sent)
 				sent++
-				n.send("T", r.IntN(4), body, func(_ int64, err error) {
+				n.send("T", sent%4, body, func(_ int64, err error) {
 					mu.Lock()
 					acknowledged[body] = err == nil
 					mu.Unlock()
