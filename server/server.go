@@ -90,6 +90,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.bind(); err != nil {
 		return err
 	}
+	if err := makeDirectory(s.fs(), s.c.Dir); err != nil {
+		return err
+	}
 	if s.c.has(RoleBroker) {
 		if err := s.openBroker(); err != nil {
 			return err
