@@ -168,17 +168,27 @@ func Open(c Config) (*Store, Recovery, error) {
 	return s, rec, nil
 }
 
-// makeDirs makes the directories durable, or a power cut could take them with all that is synced in them.
+// makeDirs makes the directories durable, those above the store's root that did not exist included: a power cut could take them with all
+// that is synced in them.
 func (s *Store) makeDirs() error {
+	fs, made := s.c.FS, []string{}
+	for dir := s.c.Dir; ; dir = fs.PathDir(dir) {
+		made = append(made, dir)
+		if _, err := fs.Stat(dir); err == nil || fs.PathDir(dir) == dir {
+			break
+		}
+	}
 	for _, dir := range []string{"state", "commitlog", "spare"} {
-		if err := s.c.FS.MkdirAll(s.c.path(dir), 0o755); err != nil {
+		if err := fs.MkdirAll(s.c.path(dir), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := syncDir(s.c.FS, s.c.FS.PathDir(s.c.path("state"))); err != nil {
-		return err
+	for _, dir := range made {
+		if err := syncDir(fs, dir); err != nil {
+			return err
+		}
 	}
-	return syncDir(s.c.FS, s.c.FS.PathDir(s.c.Dir))
+	return nil
 }
 
 func (s *Store) open() (rec Recovery, err error) {
