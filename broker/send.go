@@ -72,9 +72,7 @@ type sendRequest struct {
 	seen                            uint16 // mandatory fields that are there
 }
 
-// mandatory fields of a send, in the order of their one-letter names a to h.
-const sendMandatory = 0xff
-
+// sendMandatoryNames are the fields that a send must have, in the order of their one-letter names a to h.
 var sendMandatoryNames = [...]string{"producerGroup", "topic", "defaultTopic", "defaultTopicQueueNums", "queueId", "sysFlag", "bornTimestamp", "flag"}
 
 // sendFieldLetter maps the long names of SEND_MESSAGE to the one-letter names of its second version; 0 for any other field.

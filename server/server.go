@@ -116,7 +116,7 @@ func (s *Server) start(ctx context.Context) error {
 // bind takes the admin port first: a second process on the same ports fails before it touches the directory.
 func (s *Server) bind() (err error) {
 	if s.adminListener, err = net.Listen("tcp", s.hostPort(s.c.AdminPort)); err != nil {
-		return fmt.Errorf("cannot listen on adminPort: %w", err)
+		return fmt.Errorf("%w; choose another port with --admin-port", err)
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ func (s *Server) listenBroker() error {
 			return nil
 		}
 		if s.c.BrokerPort != 0 || try == freePairTries {
-			return fmt.Errorf("cannot listen on listenPort=%d and its fast port %d: %w", port, port-2, err)
+			return fmt.Errorf("%w; the broker needs %d and its fast port %d, choose others with --broker-port", err, port, port-2)
 		}
 	}
 }
@@ -264,7 +264,7 @@ func (s *Server) openNamesrv() (err error) {
 		}
 	}
 	if s.namesrvServer, err = remoting.NewServer(s.remotingConfig(s.namesrv.Routes(), nil, s.c.NamesrvPort)); err != nil {
-		return fmt.Errorf("cannot listen on namesrvPort: %w", err)
+		return fmt.Errorf("%w; choose another port with --namesrv-port", err)
 	}
 	return nil
 }
