@@ -36,13 +36,13 @@ const Never = int64(-1)
 
 const (
 	// inFlightMessagesMax and inFlightBytesMax bound what is delivered and not stored yet, per level. One message always may be.
-	inFlightMessagesMax = 1000
+	inFlightMessagesMax = 2000
 	inFlightBytesMax    = 4 << 20
 	// batchMessagesMax and batchBytesMax bound one Deliver, so that storing one and reading the next overlap.
 	batchMessagesMax = 250
 	batchBytesMax    = 1 << 20
 	// windowMax is how many items of a level are known at most.
-	windowMax = 2000
+	windowMax = 4000
 	// refusedPauseMS is how long a level rests after a refusal.
 	refusedPauseMS = 1000
 	// lookMaxMS is how long a level with messages sleeps at most: the wall clock may have jumped.
