@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apogeemq/apogee/message"
@@ -33,6 +34,10 @@ type Config struct {
 	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
 	DelayLevels     DelayLevels   // messageDelayLevel; default DefaultDelayLevels
 
+	// Properties are further options that GET_BROKER_CONFIG shows and that need a restart, by RocketMQ's names.
+	Properties map[string]string
+	Host       Host
+
 	Seed   int64 // of the unique ids that the broker makes
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -54,6 +59,10 @@ type Broker struct {
 	stats   stats
 	traffic *trafficTable
 	port    int
+	started time.Time
+
+	settings   atomic.Pointer[settings]
+	settingsMu sync.Mutex // held while settings are changed, so that the log has the same order
 
 	wake chan *heldPull // woken pulls, for the shell
 	stop chan struct{}
@@ -77,6 +86,10 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		stop: make(chan struct{}),
 	}
 	b.traffic = newTrafficTable()
+	b.started = c.Now()
+	if err := b.loadSettings(); err != nil {
+		return nil, err
+	}
 	b.topics = newTopicTable(b)
 	b.groups = newGroupTable(b)
 	b.offsets = newOffsetTable(b)
@@ -128,6 +141,9 @@ const (
 	kindGroups  = "groups"
 	kindOffsets = "offsets"
 	kindLocks   = "locks"
+
+	kindForbidden = "forbidden"
+	kindConfig    = "config"
 )
 
 // update writes a change of state and waits for nothing: done is told, or the error is returned.

@@ -376,7 +376,7 @@ func TestSendBackRefusals(t *testing.T) {
 	base.Offset, base.Group, base.MaxReconsumeTimes, base.DelayLevel = position, "g3", -1, 1
 	n.groups.find("g3").RetryQueues = 0
 	check("a group without retry queues", base, protocol.RespSuccess, 0, 0)
-	n.c.AutoCreateGroup = false
+	n.live().autoCreateGroup = false
 	base.Group = "g4"
 	check("an unknown group", base, protocol.RespSubscriptionGroupNotExist, 0, 0)
 }

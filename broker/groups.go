@@ -8,26 +8,34 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
-	"github.com/apogeemq/apogee/store"
 )
 
-// groupTable holds the consumer groups' configuration: kind "groups" of the state, name -> SubscriptionGroupConfig as JSON.
+// groupTable holds the consumer groups' configuration: kind "groups" of the state, name -> SubscriptionGroupConfig as JSON, and
+// "" -> DataVersion. Kind "forbidden" has what a group may not do with a topic (admin_groups.go).
 type groupTable struct {
 	b *Broker
 
-	mu     sync.RWMutex // guards groups; writers hold it while they append to the log
-	groups map[string]*protocol.SubscriptionGroupConfig
+	mu        sync.RWMutex // guards what follows; writers hold it while they append to the log
+	groups    map[string]*protocol.SubscriptionGroupConfig
+	version   protocol.DataVersion
+	forbidden map[string]int32
 }
 
 func newGroupTable(b *Broker) *groupTable {
-	return &groupTable{b: b, groups: map[string]*protocol.SubscriptionGroupConfig{}}
+	return &groupTable{b: b, groups: map[string]*protocol.SubscriptionGroupConfig{}, forbidden: map[string]int32{}}
 }
 
 func (t *groupTable) load() error {
 	for _, name := range systemGroups {
 		t.groups[name] = newGroupConfig(name)
 	}
+	if err := t.loadForbidden(); err != nil {
+		return err
+	}
 	return t.b.store.State(kindGroups, func(key string, value []byte) error {
+		if key == "" {
+			return json.Unmarshal(value, &t.version)
+		}
 		c := newGroupConfig(key)
 		if err := json.Unmarshal(value, c); err != nil {
 			return fmt.Errorf("group %s: %w", key, err)
@@ -61,7 +69,7 @@ func (t *groupTable) find(name string) *protocol.SubscriptionGroupConfig {
 	t.mu.RLock()
 	g := t.groups[name]
 	t.mu.RUnlock()
-	if g != nil || !(t.b.c.AutoCreateGroup || isSystemGroup(name)) || message.CheckGroup(name) != nil {
+	if g != nil || !(t.b.live().autoCreateGroup || isSystemGroup(name)) || message.CheckGroup(name) != nil {
 		return g
 	}
 	t.mu.Lock()
@@ -70,10 +78,9 @@ func (t *groupTable) find(name string) *protocol.SubscriptionGroupConfig {
 		return g
 	}
 	g = newGroupConfig(name)
-	if err := t.b.update(kindGroups, func(error) {}, store.Mutation{Key: name, Value: protocol.MarshalBody(g)}); err != nil {
+	if err := t.setLocked([]*protocol.SubscriptionGroupConfig{g}, func(error) {}); err != nil {
 		t.b.log.Warn("cannot create a consumer group", "group", name, "error", err)
 		return nil
 	}
-	t.groups[name] = g
 	return g
 }

@@ -17,7 +17,8 @@ import (
 // pull are recorded within offsetRecordInterval: losing one costs redelivery, never a message. Many commits make one record. A group
 // without an offset is told 0 while the queue's first message is near the log's end, 22 otherwise (ConsumerManageProcessor).
 
-// offsetKey names a group's position in a queue. In the state (kind "offsets") it is written topic@group\0queue, the value is 8 bytes.
+// offsetKey names a group's position in a queue. In the state (kind "offsets") it is written topic@group\0queue, the value is 8 bytes and,
+// while the group has not been told of a reset, a ninth: 1.
 type offsetKey struct {
 	group, topic string
 	queue        int32
@@ -40,22 +41,27 @@ type offsetTable struct {
 
 	mu        sync.Mutex // guards what follows
 	offsets   map[offsetKey]int64
+	resets    map[offsetKey]struct{} // whose next pull is told to go on at the offset
+	given     map[offsetKey]int64    // behind the last message that a pull was answered with
 	dirty     map[offsetKey]struct{} // not in the log yet
 	waiting   []func(error)          // answers that wait for the next record
 	recording bool                   // a record is on its way
 }
 
 func newOffsetTable(b *Broker) *offsetTable {
-	return &offsetTable{b: b, offsets: map[offsetKey]int64{}, dirty: map[offsetKey]struct{}{}}
+	return &offsetTable{b: b, offsets: map[offsetKey]int64{}, resets: map[offsetKey]struct{}{}, given: map[offsetKey]int64{}, dirty: map[offsetKey]struct{}{}}
 }
 
 func (t *offsetTable) load() error {
 	return t.b.store.State(kindOffsets, func(key string, value []byte) error {
 		k, err := parseOffsetKey(key)
-		if err != nil || len(value) != 8 {
+		if err != nil || len(value) != 8 && len(value) != 9 {
 			return fmt.Errorf("offset %q: %w", key, err)
 		}
 		t.offsets[k] = int64(binary.BigEndian.Uint64(value))
+		if len(value) == 9 {
+			t.resets[k] = struct{}{}
+		}
 		return nil
 	})
 }
@@ -67,10 +73,12 @@ func (t *offsetTable) find(k offsetKey) (int64, bool) {
 	return offset, ok
 }
 
-// commit notes an offset; done, when not nil, is told once it is recorded.
+// commit notes an offset; done, when not nil, is told once it is recorded. While the group has not been told of a reset, what it commits
+// is from before and ignored.
 func (t *offsetTable) commit(k offsetKey, offset int64, done func(error)) {
 	t.mu.Lock()
-	if old, ok := t.offsets[k]; !ok || old != offset {
+	_, reset := t.resets[k]
+	if old, ok := t.offsets[k]; !reset && (!ok || old != offset) {
 		t.offsets[k] = offset
 		t.dirty[k] = struct{}{}
 	}
@@ -92,7 +100,7 @@ func (t *offsetTable) record() {
 	}
 	changes := make([]store.Mutation, 0, len(t.dirty))
 	for k := range t.dirty {
-		changes = append(changes, store.Mutation{Key: k.String(), Value: binary.BigEndian.AppendUint64(nil, uint64(t.offsets[k]))})
+		changes = append(changes, store.Mutation{Key: k.String(), Value: t.value(k)})
 	}
 	waiting := t.waiting
 	dirty := t.dirty

@@ -57,7 +57,7 @@ func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
 // check is everything that refuses a pull, in RocketMQ's order.
 func (p *pull) check() error {
 	b, h := p.b, &p.h
-	if b.c.Permission&protocol.PermRead == 0 {
+	if b.live().permission&protocol.PermRead == 0 {
 		return protocol.Errorf(protocol.RespNoPermission, "the broker[%s] pulling message is forbidden", b.c.Name)
 	}
 	if p.group = b.groups.find(h.Group); p.group == nil {
@@ -100,6 +100,8 @@ func (p *pull) subscription() (*subscription, error) {
 		return nil, protocol.Errorf(protocol.RespSubscriptionNotExist, "the consumer's group info not exist")
 	case model == protocol.ModelBroadcasting && !p.group.ConsumeBroadcastEnable:
 		return nil, protocol.Errorf(protocol.RespNoPermission, "the consumer group[%s] can not consume by broadcast way", h.Group)
+	case !p.b.groups.mayRead(h.Group, h.Topic):
+		return nil, protocol.Errorf(protocol.RespNoPermission, "the consumer group[%s] is forbidden for topic[%s]", h.Group, h.Topic)
 	case s == nil:
 		return nil, protocol.Errorf(protocol.RespSubscriptionNotExist, "the consumer's subscription not exist")
 	case s.data.Version < h.SubVersion:
@@ -113,12 +115,15 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 	b, h := p.b, &p.h
 	messages := min(max(int(h.MaxMessages), 0), pullMessagesMax)
 	limits := store.ReadLimits{
-		Messages: min(messages, b.c.TransferCount),
-		Bytes:    b.c.TransferBytes,
+		Messages: min(messages, b.live().transferCount),
+		Bytes:    b.live().transferBytes,
 		Scanned:  max(filterScanBytes/entrySize, messages),
 	}
 	if h.MaxBytes > 0 {
 		limits.Bytes = min(limits.Bytes, int(h.MaxBytes))
+	}
+	if offset, ok := b.offsets.takeReset(offsetKey{h.Group, h.Topic, h.QueueID}); ok {
+		return p.moved(offset), nil
 	}
 	result := results.Get().(*store.Result)
 	for {
@@ -161,6 +166,7 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 		TopicSysFlag: p.topic.config.SysFlag, GroupSysFlag: p.group.GroupSysFlag,
 	})
 	resp.Remark = []byte(remark)
+	p.b.offsets.gave(offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}, result.Next)
 	if result.Status != store.Found {
 		p.b.traffic.missed.Add(1)
 		results.Put(result)
@@ -248,7 +254,7 @@ func (h *heldPulls) due(now time.Time) (list []*heldPull) {
 
 // hold makes the pull wait; false when a message came in between.
 func (b *Broker) hold(p *pull) bool {
-	wait := min(time.Duration(p.h.SuspendMS)*time.Millisecond, b.c.PollWaitMax)
+	wait := min(time.Duration(p.h.SuspendMS)*time.Millisecond, b.live().pollWaitMax)
 	held := &heldPull{pull: p, deadline: b.c.Now().Add(wait), index: -1}
 	if !p.queue.Wait(held, p.h.QueueOffset) {
 		return false

@@ -35,7 +35,7 @@ func (b *Broker) queryMessage(r *remoting.Request) (*remoting.Response, error) {
 		}
 		body = append(body, raw...)
 		found++
-		return found < limit && len(body) < b.c.TransferBytes*4
+		return found < limit && len(body) < b.live().transferBytes*4
 	})
 	if err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ func (b *Broker) sendBack(r *remoting.Request) (*remoting.Response, error) {
 	switch {
 	case g == nil:
 		return nil, protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "subscription group not exist, %s", h.Group)
-	case b.c.Permission&protocol.PermWrite == 0:
+	case b.live().permission&protocol.PermWrite == 0:
 		return nil, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending message is forbidden", b.c.Name)
 	case g.RetryQueues <= 0: // the group wants no retries
 		return nil, nil

@@ -13,7 +13,7 @@ func (b *Broker) Routes() []remoting.Route {
 		open, pub, sub, create, remove, get = remoting.ActionNone, remoting.ActionPub, remoting.ActionSub,
 			remoting.ActionCreate, remoting.ActionDelete, remoting.ActionGet
 	)
-	return []remoting.Route{
+	return append([]remoting.Route{
 		{Code: protocol.ReqSendMessage, Lane: send, Action: pub},
 		{Code: protocol.ReqSendMessageV2, Lane: send, Action: pub},
 		{Code: protocol.ReqSendBatchMessage, Lane: send, Action: pub},
@@ -42,5 +42,54 @@ func (b *Broker) Routes() []remoting.Route {
 		{Code: protocol.ReqUpdateAndCreateTopic, Lane: admin, Action: create, Handle: b.createTopic},
 		{Code: protocol.ReqDeleteTopicInBroker, Lane: admin, Action: remove, Handle: b.deleteTopic},
 		{Code: protocol.ReqGetTopicConfig, Lane: admin, Action: get, Handle: b.topicConfig},
+	}, b.adminRoutes()...)
+}
+
+// adminRoutes are the rows that administrators and their tools use.
+func (b *Broker) adminRoutes() []remoting.Route {
+	const (
+		admin = remoting.LaneAdmin
+
+		sub, create, update, remove, get, list = remoting.ActionSub, remoting.ActionCreate, remoting.ActionUpdate,
+			remoting.ActionDelete, remoting.ActionGet, remoting.ActionList
+	)
+	return []remoting.Route{
+		{Code: protocol.ReqUpdateBrokerConfig, Lane: admin, Action: update, Handle: b.updateBrokerConfig},
+		{Code: protocol.ReqGetBrokerConfig, Lane: admin, Action: get, Handle: b.brokerConfig},
+		{Code: protocol.ReqGetBrokerRuntimeInfo, Lane: admin, Action: get, Handle: b.runtimeInfo},
+		{Code: protocol.ReqCheckClientConfig, Lane: admin, Action: sub, Handle: b.checkClient},
+		{Code: protocol.ReqUpdateAndCreateTopicList, Lane: admin, Action: create, Handle: b.createTopics},
+		{Code: protocol.ReqGetAllTopicConfig, Lane: admin, Action: list, Handle: b.allTopics},
+		{Code: protocol.ReqGetTopicStatsInfo, Lane: admin, Action: get, Handle: b.topicStats},
+		{Code: protocol.ReqGetSystemTopicListFromBroker, Lane: admin, Action: list, Handle: b.systemTopicList},
+		{Code: protocol.ReqCleanExpiredConsumeQueue, Lane: admin, Action: update, Handle: b.nothingToClean},
+		{Code: protocol.ReqCleanUnusedTopic, Lane: admin, Action: update, Handle: b.nothingToClean},
+		{Code: protocol.ReqDeleteExpiredCommitLog, Lane: admin, Action: update, Handle: b.deleteExpiredLog},
+
+		{Code: protocol.ReqUpdateAndCreateSubscriptionGroup, Lane: admin, Action: create, Handle: b.createGroup},
+		{Code: protocol.ReqUpdateAndCreateSubscriptionGroupList, Lane: admin, Action: create, Handle: b.createGroups},
+		{Code: protocol.ReqGetSubscriptionGroupConfig, Lane: admin, Action: get, Handle: b.groupConfig},
+		{Code: protocol.ReqGetAllSubscriptionGroupConfig, Lane: admin, Action: list, Handle: b.allGroups},
+		{Code: protocol.ReqDeleteSubscriptionGroup, Lane: admin, Action: remove, Handle: b.deleteGroup},
+		{Code: protocol.ReqUpdateAndGetGroupForbidden, Lane: admin, Action: update, Handle: b.groupForbidden},
+
+		{Code: protocol.ReqGetConsumeStats, Lane: admin, Action: get, Handle: b.consumeStats},
+		{Code: protocol.ReqGetBrokerConsumeStats, Lane: admin, Action: get, Handle: b.brokerConsumeStats},
+		{Code: protocol.ReqQueryConsumeTimeSpan, Lane: admin, Action: get, Handle: b.consumeTimeSpans},
+		{Code: protocol.ReqQueryConsumeQueue, Lane: admin, Action: get, Handle: b.queryConsumeQueue},
+		{Code: protocol.ReqViewBrokerStatsData, Lane: admin, Action: get, Handle: b.viewStats},
+		{Code: protocol.ReqInvokeBrokerToResetOffset, Lane: admin, Action: update, Handle: b.resetOffset},
+		{Code: protocol.ReqCloneGroupOffset, Lane: admin, Action: update, Handle: b.cloneOffsets},
+		{Code: protocol.ReqQueryCorrectionOffset, Lane: admin, Action: get, Handle: b.correctionOffsets},
+
+		{Code: protocol.ReqGetConsumerConnectionList, Lane: admin, Action: get, Handle: b.consumerConnections},
+		{Code: protocol.ReqGetProducerConnectionList, Lane: admin, Action: get, Handle: b.producerConnections},
+		{Code: protocol.ReqGetAllProducerInfo, Lane: admin, Action: get, Handle: b.allProducers},
+		{Code: protocol.ReqQueryTopicConsumeByWho, Lane: admin, Action: get, Handle: b.groupsOfTopic},
+		{Code: protocol.ReqQueryTopicsByConsumer, Lane: admin, Action: get, Handle: b.topicsOfGroup},
+		{Code: protocol.ReqQuerySubscriptionByConsumer, Lane: admin, Action: get, Handle: b.groupSubscription},
+		{Code: protocol.ReqInvokeBrokerToGetConsumerStatus, Lane: admin, Action: get, Handle: b.consumerStatus},
+		{Code: protocol.ReqGetConsumerRunningInfo, Lane: admin, Action: get, Handle: b.runningInfo},
+		{Code: protocol.ReqConsumeMessageDirectly, Lane: admin, Action: sub, Handle: b.consumeDirectly},
 	}
 }

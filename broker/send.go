@@ -241,7 +241,7 @@ func (s *sendSink) findTopic(r *remoting.Request, q *sendRequest) (*topic, error
 	if t.forbidden {
 		return nil, protocol.Errorf(protocol.RespNoPermission, "Sending message to topic[%s] is forbidden.", t.name)
 	}
-	if s.b.c.Permission&protocol.PermWrite == 0 && t.config.Order {
+	if s.b.live().permission&protocol.PermWrite == 0 && t.config.Order {
 		return nil, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending message is forbidden", s.b.c.Name)
 	}
 	return t, nil
@@ -272,8 +272,8 @@ func (s *sendSink) createTopic(q *sendRequest) (*topic, error) {
 
 // addBatch adds every message of a batch. The header's properties are the batch's own and are not stored.
 func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body []byte) error {
-	if len(body) > s.b.c.MessageBytesMax {
-		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is %d bytes long, maxMessageSize=%d", len(body), s.b.c.MessageBytesMax)
+	if len(body) > s.b.live().messageBytesMax {
+		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is %d bytes long, maxMessageSize=%d", len(body), s.b.live().messageBytesMax)
 	}
 	if len(body) == 0 {
 		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is empty")
@@ -296,8 +296,8 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	switch {
 	case len(body) == 0:
 		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is empty")
-	case len(body) > s.b.c.MessageBytesMax:
-		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is %d bytes long, maxMessageSize=%d", len(body), s.b.c.MessageBytesMax)
+	case len(body) > s.b.live().messageBytesMax:
+		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is %d bytes long, maxMessageSize=%d", len(body), s.b.live().messageBytesMax)
 	}
 	round := s.round
 	entries := append(round.batch.Entries, store.Entry{})

@@ -94,6 +94,8 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 	if err := b.topics.remove(h.Topic, func(err error) { r.Reply(nil, err) }); err != nil {
 		return nil, sendFailure(err)
 	}
+	b.offsets.remove(h.Topic, "")
+	b.traffic.forget(h.Topic, "")
 	return nil, remoting.ErrLater
 }
 

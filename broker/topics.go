@@ -88,8 +88,8 @@ func (t *topicTable) systemTopics() []protocol.TopicConfig {
 		system(message.TopicRocksOpHalf, 1, rw),
 		system(message.TopicTimerWheel, 1, rw),
 	}
-	if c.AutoCreateTopic {
-		list = append(list, system(message.TopicAutoCreate, c.DefaultTopicQueues, rw|protocol.PermInherit))
+	if t.b.live().autoCreateTopic {
+		list = append(list, system(message.TopicAutoCreate, t.b.live().defaultTopicQueues, rw|protocol.PermInherit))
 	}
 	if c.TraceTopic {
 		list = append(list, system(message.TopicTrace, 1, rw))
@@ -191,7 +191,7 @@ func (t *topicTable) autoCreate(name, template string, queues int32) (*topic, er
 		return there, nil
 	}
 	from := t.topics[template]
-	if from == nil || from.config.Perm&protocol.PermInherit == 0 {
+	if from == nil || from.config.Perm&protocol.PermInherit == 0 || template == message.TopicAutoCreate && !t.b.live().autoCreateTopic {
 		t.mu.Unlock()
 		return nil, nil
 	}

@@ -132,3 +132,10 @@ func (l *lane) depth() (queued, running int) {
 	defer l.mu.Unlock()
 	return l.queued - l.starting, l.running
 }
+
+// Lane returns how many requests wait in a lane, and its limits.
+func (s *Server) Lane(kind Lane) (queued int, limits LaneLimits) {
+	l := s.lanes[kind]
+	queued, _ = l.depth()
+	return queued, l.limits
+}

@@ -14,3 +14,12 @@ func openFiles() string {
 	}
 	return strconv.FormatUint(r.Cur, 10)
 }
+
+// diskBytes returns the size of the file system that holds a directory, and what is free of it; 0 where that is not known.
+func diskBytes(dir string) (total, free int64) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, 0
+	}
+	return int64(s.Blocks) * s.Bsize, int64(s.Bavail) * s.Bsize
+}

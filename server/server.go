@@ -157,6 +157,7 @@ func (s *Server) openBroker() (err error) {
 		return err
 	}
 	s.broker, err = broker.New(broker.Config{
+		Properties: s.c.brokerProperties(), Host: s.brokerHost(),
 		Cluster: s.c.Cluster, Name: s.c.BrokerName, ID: s.c.BrokerID, Advertise: advertise, Region: s.c.Region,
 		AutoCreateTopic: s.c.AutoCreateTopic, AutoCreateGroup: s.c.AutoCreateGroup, DefaultTopicQueues: s.c.DefaultTopicQueues,
 		TraceTopic: s.c.TraceTopic, Permission: s.c.BrokerPermission, MessageBytesMax: int(s.c.MessageBytesMax),

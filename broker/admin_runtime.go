@@ -1,0 +1,188 @@
+package broker
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+)
+
+// Runtime figures: GET_BROKER_RUNTIME_INFO (28).
+//
+// What clients see: RocketMQ's keys in RocketMQ's shapes, which tools take apart; the version is the one of the protocol. Counters begin
+// with the process. A rate is over what there is of its 10, 60 and 600 seconds. Differences: keys about what Apogee does not have are left
+// out (page cache transfer pools, transient buffers, end-transaction threads, per-path disk ratios), or 0 where clusterList prints
+// them; sends wait in their connections, never in a queue.
+
+// Host are figures of the machine and of the server around the broker, which the broker itself cannot know. Nil functions give nothing.
+type Host struct {
+	Dir  string                                                  // of the store
+	Disk func() (total, free int64)                              // bytes of the file system that holds it
+	Lane func(remoting.Lane) (queued int, l remoting.LaneLimits) // requests that wait
+}
+
+func (b *Broker) runtimeInfo(*remoting.Request) (*remoting.Response, error) {
+	info := map[string]string{}
+	b.addIdentity(info)
+	b.addSends(info)
+	b.addRates(info)
+	b.addLog(info)
+	b.addLanes(info)
+	b.addTimers(info)
+	return remoting.RespondBody(protocol.KVTable{Table: info}), nil
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// decimal writes a number as Java does: never without a fraction.
+func decimal(f float64) string {
+	s := strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
+}
+
+func (b *Broker) addIdentity(info map[string]string) {
+	now := b.c.Now()
+	up := now.Sub(b.started)
+	info["brokerActive"] = strconv.FormatBool(!b.isDraining() && b.store.Writable() == nil)
+	info["brokerVersion"] = number(protocol.Version)
+	info["brokerVersionDesc"] = "V5_5_0"
+	info["bootTimestamp"] = number(b.started.UnixMilli())
+	info["startAcceptSendRequestTimeStamp"] = "0"
+	info["runtime"] = fmt.Sprintf("[ %d days, %d hours, %d minutes, %d seconds ]",
+		int(up.Hours())/24, int(up.Hours())%24, int(up.Minutes())%60, int(up.Seconds())%60)
+}
+
+// addSends adds what was sent: times, totals and the totals by day.
+func (b *Broker) addSends(info map[string]string) {
+	t := b.traffic
+	t.mu.Lock()
+	t.total()
+	days := t.days
+	t.mu.Unlock()
+	put, got := t.put.messages.Load(), t.got.messages.Load()
+	info["msgPutTotalYesterdayMorning"], info["msgPutTotalTodayMorning"] = number(days.putYesterday), number(days.putToday)
+	info["msgGetTotalYesterdayMorning"], info["msgGetTotalTodayMorning"] = number(days.gotYesterday), number(days.gotToday)
+	info["msgPutTotalTodayNow"], info["msgGetTotalTodayNow"] = number(put), number(got)
+	info["putMessageTimesTotal"] = number(put)
+	info["putMessageFailedTimes"] = number(t.sendFailures.Load())
+	info["putMessageSizeTotal"] = number(t.put.bytes.Load())
+	info["putMessageAverageSize"] = decimal(float64(t.put.bytes.Load()) / float64(max(put, 1)))
+	info["putMessageEntireTimeMax"] = number(t.sendTimeMaxMS.Load())
+	names := [...]string{"<=0ms", "0~10ms", "10~50ms", "50~100ms", "100~200ms", "200~500ms", "500ms~1s", "1~2s", "2~3s", "3~4s", "4~5s", "5~10s", "10s~"}
+	var distribution strings.Builder
+	for i, name := range names {
+		fmt.Fprintf(&distribution, "[%s]:%d ", name, t.sendTimes[i].Load())
+	}
+	info["putMessageDistributeTime"] = distribution.String()
+	info["pageCacheLockTimeMills"] = "0"
+}
+
+func (b *Broker) addRates(info map[string]string) {
+	t := b.traffic
+	now := flowSample{b.c.Now(), t.put.messages.Load(), t.found.Load(), t.missed.Load(), t.got.messages.Load()}
+	rates := func(pick func(flowSample) int64) string {
+		var parts []string
+		for _, over := range []time.Duration{10 * time.Second, time.Minute, 10 * time.Minute} {
+			before := t.before(now, over)
+			parts = append(parts, decimal(perSecond(pick(now)-pick(before), now.at.Sub(before.at))))
+		}
+		return strings.Join(parts, " ")
+	}
+	info["putTps"] = rates(func(s flowSample) int64 { return s.put })
+	info["getFoundTps"] = rates(func(s flowSample) int64 { return s.found })
+	info["getMissTps"] = rates(func(s flowSample) int64 { return s.missed })
+	info["getTotalTps"] = rates(func(s flowSample) int64 { return s.found + s.missed })
+	info["getTransferredTps"] = rates(func(s flowSample) int64 { return s.returned })
+	info["getTransferedTps"] = info["getTransferredTps"] // the name that 4.x tools read
+}
+
+// before returns the youngest sample that is at least that old, else the oldest there is; now itself where there is none.
+func (t *trafficTable) before(now flowSample, age time.Duration) flowSample {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for i := len(t.flow) - 1; i >= 0; i-- {
+		if i == 0 || now.at.Sub(t.flow[i].at) >= age {
+			return t.flow[i]
+		}
+	}
+	return now
+}
+
+func (b *Broker) addLog(info map[string]string) {
+	l := b.store.Log()
+	written, flushed := l.Written(), l.Flushed()
+	applied, _ := b.store.LastRecord()
+	info["commitLogMinOffset"], info["commitLogMaxOffset"] = number(l.First()), number(l.Confirmed())
+	info["dispatchBehindBytes"], info["dispatchMaxBuffer"] = number(max(written-applied, 0)), "0"
+	info["remainHowManyDataToFlush"] = bytesText(max(written-flushed, 0))
+	info["earliestMessageTimeStamp"] = "-1"
+	if first, found, err := l.ReadRecord(l.First()); err == nil && found {
+		info["earliestMessageTimeStamp"] = number(first.StoreTime)
+	}
+	if b.c.Host.Disk == nil {
+		return
+	}
+	total, free := b.c.Host.Disk()
+	if total <= 0 {
+		return
+	}
+	ratio := decimal(float64(total-free) / float64(total))
+	info["commitLogDiskRatio"], info["consumeQueueDiskRatio"] = ratio, ratio
+	info["commitLogDiskRatio_"+b.c.Host.Dir] = ratio
+	info["commitLogDirCapacity"] = fmt.Sprintf("Total : %s, Free : %s.", bytesText(total), bytesText(free))
+}
+
+// bytesText writes a size as RocketMQ does (MixAll.humanReadableByteCount).
+func bytesText(n int64) string {
+	if n < 1024 {
+		return number(n) + " B"
+	}
+	f, unit := float64(n), 0
+	for f >= 1024 && unit < 6 {
+		f /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", f, " KMGTPE"[unit])
+}
+
+func (b *Broker) addLanes(info map[string]string) {
+	for name, lane := range map[string]remoting.Lane{
+		"send": remoting.LaneSend, "pull": remoting.LanePull, "litePull": remoting.LanePull, "query": remoting.LaneAdmin, "ack": remoting.LaneAck,
+	} {
+		var queued int
+		var limits remoting.LaneLimits
+		if b.c.Host.Lane != nil && lane != remoting.LaneSend {
+			queued, limits = b.c.Host.Lane(lane)
+		}
+		info[name+"ThreadPoolQueueSize"] = number(int64(queued))
+		info[name+"ThreadPoolQueueCapacity"] = number(int64(limits.Queue))
+		info[name+"ThreadPoolQueueHeadWaitTimeMills"] = "0"
+	}
+}
+
+// addTimers adds what waits for its time.
+func (b *Broker) addTimers(info map[string]string) {
+	for _, key := range []string{"timerReadBehind", "timerOffsetBehind", "timerCongestNum"} {
+		info[key] = "0"
+	}
+	info["timerEnqueueTps"], info["timerDequeueTps"] = "0.0", "0.0"
+	t := b.topics.find(message.TopicSchedule)
+	delivered, err := b.loadDelayProgress()
+	if t == nil || err != nil {
+		return
+	}
+	for id, next := range delivered {
+		if q := t.queue(int32(id)); q != nil {
+			if _, end := q.Bounds(); end > 0 {
+				info[fmt.Sprintf("scheduleMessageOffset_%d", id+1)] = fmt.Sprintf("%d,%d", next, end)
+			}
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package broker_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+	"github.com/apogeemq/apogee/server"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// adminSuccesses has a row for every code of administration, for a node with topic T, group G and no clients.
+func adminSuccesses() []row {
+	group := fields{"group": "G", "topic": "T", "timestamp": "0", "isForce": "true"}
+	const off, fault = protocol.RespConsumerNotOnline, protocol.RespSystemError
+	return []row{
+		{"", protocol.ReqCheckClientConfig, nil, `{"subscriptionData":{"expressionType":"TAG"}}`, 0, ""},
+		{"SQL", protocol.ReqCheckClientConfig, nil, `{"subscriptionData":{"expressionType":"SQL92"}}`, fault, "does not support consumer to filter message by SQL92"},
+		{"", protocol.ReqUpdateAndCreateTopicList, nil, `{"topicConfigList":[{"topicName":"L1","readQueueNums":2,"writeQueueNums":2,"perm":6}]}`, 0, ""},
+		{"a bad name", protocol.ReqUpdateAndCreateTopicList, nil, `{"topicConfigList":[{"topicName":"L2"},{"topicName":"a b"}]}`, protocol.RespInvalidParameter, "illegal"},
+		{"", protocol.ReqGetAllTopicConfig, nil, "", 0, ""},
+		{"", protocol.ReqGetTopicStatsInfo, group, "", 0, ""},
+		{"unknown", protocol.ReqGetTopicStatsInfo, fields{"topic": "Nowhere"}, "", protocol.RespTopicNotExist, "topic[Nowhere] not exist"},
+		{"", protocol.ReqGetSystemTopicListFromBroker, nil, "", 0, ""},
+		{"", protocol.ReqCleanExpiredConsumeQueue, nil, "", 0, ""},
+		{"", protocol.ReqCleanUnusedTopic, nil, "", 0, ""},
+		{"", protocol.ReqDeleteExpiredCommitLog, nil, "", fault, "keeps the whole log"},
+		{"", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","retryMaxTimes":3}`, 0, ""},
+		{"a bad attribute", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","attributes":{"+x":"1"}}`, protocol.RespInvalidParameter, "unsupported key: x"},
+		{"", protocol.ReqUpdateAndCreateSubscriptionGroupList, nil, `{"groupConfigList":[{"groupName":"G3"}]}`, 0, ""},
+		{"", protocol.ReqGetSubscriptionGroupConfig, fields{"group": "G2"}, "", 0, ""},
+		{"", protocol.ReqGetAllSubscriptionGroupConfig, nil, "", 0, ""},
+		{"", protocol.ReqDeleteSubscriptionGroup, fields{"groupName": "G3", "cleanOffset": "true"}, "", 0, ""},
+		{"", protocol.ReqUpdateAndGetGroupForbidden, group, "", 0, ""},
+		{"", protocol.ReqGetConsumeStats, fields{"consumerGroup": "G"}, "", 0, ""},
+		{"", protocol.ReqGetBrokerConsumeStats, fields{"isOrder": "false"}, "", 0, ""},
+		{"", protocol.ReqQueryConsumeTimeSpan, group, "", 0, ""},
+		{"", protocol.ReqQueryConsumeQueue, fields{"topic": "T", "queueId": "0", "index": "0", "count": "10"}, "", 0, ""},
+		{"", protocol.ReqViewBrokerStatsData, fields{"statsName": "TOPIC_PUT_NUMS", "statsKey": "T"}, "", 0, ""},
+		{"unknown", protocol.ReqViewBrokerStatsData, fields{"statsName": "X", "statsKey": "T"}, "", fault, "The stats <X> <T> not exist"},
+		{"", protocol.ReqInvokeBrokerToResetOffset, group, "", 0, ""},
+		{"", protocol.ReqCloneGroupOffset, fields{"srcGroup": "G", "destGroup": "G2"}, "", 0, ""},
+		{"", protocol.ReqQueryCorrectionOffset, fields{"compareGroup": "G", "topic": "T"}, "", 0, ""},
+		{"", protocol.ReqGetConsumerConnectionList, fields{"consumerGroup": "Off"}, "", off, "the consumer group[Off] not online"},
+		{"", protocol.ReqGetProducerConnectionList, fields{"producerGroup": "Off"}, "", fault, "the producer group[Off] not exist"},
+		{"", protocol.ReqGetAllProducerInfo, nil, "", 0, ""},
+		{"", protocol.ReqQueryTopicConsumeByWho, group, "", 0, ""},
+		{"", protocol.ReqQueryTopicsByConsumer, group, "", 0, ""},
+		{"", protocol.ReqQuerySubscriptionByConsumer, group, "", 0, ""},
+		{"", protocol.ReqInvokeBrokerToGetConsumerStatus, fields{"group": "Off", "topic": "T"}, "", fault, "No Any Consumer online"},
+		{"", protocol.ReqGetConsumerRunningInfo, fields{"consumerGroup": "Off", "clientId": "c"}, "", fault, "The Consumer <Off> <c> not online"},
+		{"", protocol.ReqConsumeMessageDirectly, fields{"consumerGroup": "Off", "msgId": "x"}, "", protocol.RespInvalidParameter, "msgId"},
+		{"", protocol.ReqUpdateBrokerConfig, nil, "pollWaitMax=20000\n", 0, ""},
+		{"needs a restart", protocol.ReqUpdateBrokerConfig, nil, "brokerName=x\n", protocol.RespInvalidParameter, `brokerName: it is "broker-a"`},
+		{"unknown", protocol.ReqUpdateBrokerConfig, nil, "maxMessageSize=1\nmadeUp=1\n", protocol.RespInvalidParameter, "madeUp"},
+		{"wrong value", protocol.ReqUpdateBrokerConfig, nil, "brokerPermission=9\n", protocol.RespInvalidParameter, "brokerPermission"},
+		{"black list", protocol.ReqUpdateBrokerConfig, nil, "rocketmqHome=/\n", protocol.RespNoPermission, "black list"},
+		{"", protocol.ReqGetBrokerConfig, nil, "", 0, ""},
+		{"", protocol.ReqGetBrokerRuntimeInfo, nil, "", 0, ""},
+	}
+}
+
+// body sends a request and decodes the JSON that it is answered with.
+func (n *node) body(code protocol.RequestCode, f fields, into any) {
+	n.t.Helper()
+	if err := protocol.UnmarshalBody(n.ok(code, f, nil, nil).Body, into); err != nil {
+		n.t.Fatalf("%s: %v", code, err)
+	}
+}
+
+func TestStatisticsOfATopicAndItsGroup(t *testing.T) {
+	n := startNode(t, nil)
+	for i := range 5 {
+		n.send(sendFields, fmt.Sprint("m", i))
+	}
+	n.ok(protocol.ReqPullMessage, pullFields.with("maxMsgNums", "4"), nil, nil)
+	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("commitOffset", "2"), nil, nil)
+	var topic protocol.TopicStats
+	n.body(protocol.ReqGetTopicStatsInfo, fields{"topic": "T"}, &topic)
+	end, updated := int64(0), false
+	for _, e := range topic.Offsets {
+		end += e.Value.Max
+		updated = updated || e.Value.LastUpdate > 0
+	}
+	if len(topic.Offsets) != 4 || end != 5 || !updated {
+		t.Errorf("topic statistics: %d queues with %d messages, updated %v; want 4, 5, true", len(topic.Offsets), end, updated)
+	}
+	for _, f := range []fields{{"consumerGroup": "G"}, {"consumerGroup": "G", "topic": "T"}, {"consumerGroup": "G", "topicList": "T;Nowhere"}} {
+		var stats protocol.ConsumeStats
+		n.body(protocol.ReqGetConsumeStats, f, &stats)
+		lag, inflight := stats.Lag()
+		if lag != 3 || inflight != 2 {
+			t.Errorf("%v: lag %d, in flight %d; want 3 and 2", f, lag, inflight)
+		}
+	}
+	var groups protocol.GroupList
+	n.body(protocol.ReqQueryTopicConsumeByWho, fields{"topic": "T"}, &groups)
+	var topics protocol.TopicList
+	n.body(protocol.ReqQueryTopicsByConsumer, fields{"group": "G"}, &topics)
+	if fmt.Sprint(groups.Groups, topics.Topics) != "[G] [T]" {
+		t.Errorf("who consumes what: %v %v", groups.Groups, topics.Topics)
+	}
+	var runtime protocol.KVTable
+	n.body(protocol.ReqGetBrokerRuntimeInfo, nil, &runtime)
+	for key, want := range map[string]string{
+		"putMessageTimesTotal": "5", "msgPutTotalTodayNow": "5", "msgGetTotalTodayNow": "4", "putMessageSizeTotal": "10",
+		"putMessageAverageSize": "2.0", "brokerActive": "true", "brokerVersionDesc": "V5_5_0", "commitLogMinOffset": "0",
+	} {
+		if got := runtime.Table[key]; got != want {
+			t.Errorf("runtime %s=%q, want %q", key, got, want)
+		}
+	}
+	if got := len(strings.Fields(runtime.Table["putTps"])); got != 3 {
+		t.Errorf("putTps has %d rates, want 3", got)
+	}
+}
+
+func TestAResetReachesTheGroup(t *testing.T) {
+	n := startNode(t, nil)
+	for i := range 3 {
+		n.send(sendFields, fmt.Sprint("m", i))
+	}
+	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("commitOffset", "3"), nil, nil)
+	held := make(chan *protocol.Command, 1)
+	c := command(protocol.ReqPullMessage, pullFields.with("queueOffset", "3", "sysFlag", "6", "suspendTimeoutMillis", "15000"), nil)
+	n.client.Go(n.s.BrokerAddr(), c, func(answer *protocol.Command, err error) {
+		if err != nil {
+			close(held)
+			return
+		}
+		copied := *answer
+		copied.Fields = nil
+		held <- &copied
+	})
+	var reset protocol.ResetOffsetBody
+	n.body(protocol.ReqInvokeBrokerToResetOffset, fields{"group": "G", "topic": "T", "timestamp": "0", "isForce": "true"}, &reset)
+	if len(reset.Offsets) != 4 {
+		t.Fatalf("reset %d queues, want 4", len(reset.Offsets))
+	}
+	if answer := <-held; answer == nil || answer.Code != int32(protocol.RespPullOffsetMoved) {
+		t.Fatalf("the held pull: %v, want PULL_OFFSET_MOVED", answer)
+	}
+	var pulled protocol.PullResult
+	answer := n.call(protocol.ReqPullMessage, pullFields.with("queueId", "1"), nil)
+	if err := protocol.DecodeHeader(answer.Fields, &pulled); err != nil || answer.Code != int32(protocol.RespPullOffsetMoved) || pulled.NextOffset != 0 {
+		t.Errorf("a pull after the reset: %v, next %d; want PULL_OFFSET_MOVED to 0", protocol.ResponseCode(answer.Code), pulled.NextOffset)
+	}
+	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("queueId", "2", "commitOffset", "9"), nil, nil)
+	var offset protocol.OffsetResult
+	if n.ok(protocol.ReqQueryConsumerOffset, offsetFields.with("queueId", "2"), nil, &offset); offset.Offset != 0 {
+		t.Errorf("a commit before the group learnt of the reset changed the offset to %d", offset.Offset)
+	}
+	n.body(protocol.ReqInvokeBrokerToResetOffset, fields{"group": "G", "topic": "T", "timestamp": "-1", "isForce": "true", "queueId": "0"}, &reset)
+	if n.ok(protocol.ReqQueryConsumerOffset, offsetFields, nil, &offset); offset.Offset != 3 || len(reset.Offsets) != 1 {
+		t.Errorf("reset of queue 0 to its end: offset %d of %d queues, want 3 of 1", offset.Offset, len(reset.Offsets))
+	}
+}
+
+func TestWhatAdministratorsChangeSurvivesARestart(t *testing.T) {
+	c := testConfig(vfs.NewMem())
+	n := startConfig(t, c)
+	n.send(sendFields, "m")
+	n.ok(protocol.ReqUpdateAndCreateSubscriptionGroup, nil, []byte(`{"groupName":"G","retryMaxTimes":3,"attributes":{"+priority.factor":"2"}}`), nil)
+	n.ok(protocol.ReqUpdateAndGetGroupForbidden, fields{"group": "G", "topic": "T", "readable": "false"}, nil, nil)
+	n.ok(protocol.ReqUpdateBrokerConfig, nil, []byte("maxMessageSize=3\nautoCreateTopicEnable=false"), nil)
+	n.ok(protocol.ReqInvokeBrokerToResetOffset, fields{"group": "G", "topic": "T", "timestamp": "-1", "isForce": "true"}, nil, nil)
+	n.stop()
+	n = startConfig(t, c)
+	defer n.stop()
+	var group protocol.SubscriptionGroupConfig
+	n.body(protocol.ReqGetSubscriptionGroupConfig, fields{"group": "G"}, &group)
+	if group.RetryMaxTimes != 3 || group.Attributes["priority.factor"] != "2" || !group.ConsumeEnable {
+		t.Errorf("group %+v", group)
+	}
+	var table protocol.GroupTable
+	n.body(protocol.ReqGetAllSubscriptionGroupConfig, nil, &table)
+	if table.Forbidden["G"]["T"] != 4 || table.DataVersion.Counter == 0 {
+		t.Errorf("forbidden %v, version %+v", table.Forbidden, table.DataVersion)
+	}
+	n.run([]row{
+		{"too long by now", protocol.ReqSendMessage, sendFields, "long", protocol.RespMessageIllegal, "maxMessageSize=3"},
+		{"not made", protocol.ReqSendMessage, sendFields.with("topic", "New"), "m", protocol.RespTopicNotExist, "New"},
+		{"reset", protocol.ReqPullMessage, pullFields, "", protocol.RespPullOffsetMoved, "OFFSET_RESET"},
+		{"told once", protocol.ReqPullMessage, pullFields, "", protocol.RespSuccess, "FOUND"},
+	})
+	text := string(n.ok(protocol.ReqGetBrokerConfig, nil, nil, nil).Body)
+	for _, line := range []string{"maxMessageSize=3\n", "autoCreateTopicEnable=false\n", "brokerName=broker-a\n", "flushDiskType=SYNC_FLUSH\n"} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the configuration has no line %q:\n%s", line, text)
+		}
+	}
+}
+
+func TestRequestsAreSentOnToConsumers(t *testing.T) {
+	n := startNode(t, func(c *server.Config) {})
+	id := n.send(sendFields, "m").MsgID
+	consumer := remoting.NewClient(remoting.ClientConfig{OnRequest: func(r *remoting.Request) (*remoting.Response, error) {
+		resp := remoting.Respond(protocol.RespSuccess, nil)
+		switch protocol.RequestCode(r.Code) {
+		case protocol.ReqGetConsumerStatusFromClient:
+			resp.Body = []byte(`{"messageQueueTable":{{"brokerName":"broker-a","queueId":0,"topic":"T"}:7}}`)
+		case protocol.ReqConsumeMessageDirectly:
+			name, _ := r.Fields.Get("brokerName")
+			resp.Body = fmt.Appendf(nil, "%s %d", name, len(n.records(r.Body)))
+		case protocol.ReqGetConsumerRunningInfo:
+			return nil, protocol.Errorf(protocol.RespSystemError, "too busy")
+		}
+		return resp, nil
+	}})
+	defer consumer.Close()
+	done := make(chan error, 1)
+	consumer.Go(n.s.BrokerAddr(), command(protocol.ReqHeartBeat, nil, heartbeatBody("c1", "G", "T", "*", 1)), func(a *protocol.Command, err error) {
+		done <- err
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := string(n.ok(protocol.ReqInvokeBrokerToGetConsumerStatus, fields{"group": "G", "topic": "T"}, nil, nil).Body); !strings.Contains(got, `"c1":{{"topic":"T"`) || !strings.Contains(got, `:7}`) {
+		t.Errorf("consumer status: %s", got)
+	}
+	direct := fields{"consumerGroup": "G", "clientId": "c1", "msgId": id, "topic": "T"}
+	if got := string(n.ok(protocol.ReqConsumeMessageDirectly, direct, nil, nil).Body); got != "broker-a 1" {
+		t.Errorf("consumed directly: %q", got)
+	}
+	n.run([]row{{"refused by the client", protocol.ReqGetConsumerRunningInfo, direct, "", protocol.RespSystemError, "too busy"}})
+	var connection protocol.ConsumerConnection
+	n.body(protocol.ReqGetConsumerConnectionList, fields{"consumerGroup": "G"}, &connection)
+	if len(connection.Connections) != 1 || connection.Connections[0].ClientID != "c1" || connection.Subscriptions["T"].Expression != "*" {
+		t.Errorf("consumers: %+v", connection)
+	}
+	var producers protocol.ProducerTable
+	n.body(protocol.ReqGetAllProducerInfo, nil, &producers)
+	if len(producers.Data["P"]) != 1 {
+		t.Errorf("producers: %+v", producers)
+	}
+}

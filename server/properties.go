@@ -1,0 +1,39 @@
+package server
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/apogeemq/apogee/broker"
+	"github.com/apogeemq/apogee/remoting"
+)
+
+// brokerProperties are the options of the node that GET_BROKER_CONFIG shows beside the broker's own, under RocketMQ's names where it has them.
+func (c *Config) brokerProperties() map[string]string {
+	flush := "SYNC_FLUSH"
+	if c.AsyncFlush {
+		flush = "ASYNC_FLUSH"
+	}
+	return map[string]string{
+		"roles":                    strings.Join(c.Roles, ","),
+		"namesrvAddr":              c.NamesrvAddr,
+		"registerNameServerPeriod": strconv.FormatInt(c.RegisterPeriod.Milliseconds(), 10),
+		"storePathRootDir":         c.Dir,
+		"flushDiskType":            flush,
+		"flushIntervalCommitLog":   strconv.FormatInt(c.FlushInterval.Milliseconds(), 10),
+		"mappedFileSizeCommitLog":  strconv.FormatInt(c.SegmentBytes, 10),
+		"memoryMax":                strconv.FormatInt(c.MemoryBytesMax, 10),
+		"connectionsMax":           strconv.FormatInt(c.ConnectionsMax, 10),
+		"frameBytesMax":            strconv.FormatInt(c.FrameBytesMax, 10),
+		"idleTimeout":              strconv.FormatInt(c.IdleTimeout.Milliseconds(), 10),
+	}
+}
+
+// brokerHost is what the broker cannot know itself. A broker in memory has no disk.
+func (s *Server) brokerHost() broker.Host {
+	h := broker.Host{Dir: s.c.Dir, Lane: func(l remoting.Lane) (int, remoting.LaneLimits) { return s.brokerServer.Lane(l) }}
+	if s.c.FS == nil {
+		h.Disk = func() (int64, int64) { return diskBytes(s.c.Dir) }
+	}
+	return h
+}
