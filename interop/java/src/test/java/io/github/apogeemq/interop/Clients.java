@@ -6,11 +6,15 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.PullResult;
+import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.exception.OffsetNotFoundException;
 import org.apache.rocketmq.client.impl.MQClientAPIImpl;
@@ -23,7 +27,7 @@ import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.remoting.protocol.header.QueryConsumerOffsetRequestHeader;
 
-/** The clients of one test, shut down when it ends. */
+/** The clients of one test, shut down when it ends: beside each other, as each takes up to three seconds. */
 final class Clients implements AutoCloseable {
     final Cluster cluster;
     private final Deque<Runnable> shutdowns = new ArrayDeque<>();
@@ -38,8 +42,18 @@ final class Clients implements AutoCloseable {
 
     @Override
     public void close() {
+        List<Thread> closers = new ArrayList<>();
         while (!shutdowns.isEmpty()) {
-            shutdowns.pop().run();
+            Thread closer = new Thread(shutdowns.pop(), "shutdown");
+            closers.add(closer);
+            closer.start();
+        }
+        for (Thread closer : closers) {
+            try {
+                closer.join();
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
         }
     }
 
@@ -152,6 +166,24 @@ final class Clients implements AutoCloseable {
         List<MessageQueue> queues = producer.fetchPublishMessageQueues(topic);
         assertEquals(1, queues.size(), queues.toString());
         return queues.get(0);
+    }
+
+    /** Reads every queue to its end, again and again until there are n messages. */
+    Inbox read(String topic, int n) throws Exception {
+        DefaultMQPullConsumer pull = start(newLegacyPull(Names.unique("group")));
+        Inbox inbox = new Inbox();
+        Map<MessageQueue, Long> next = new HashMap<>();
+        Await.until(n + " messages in " + topic, () -> {
+            for (MessageQueue queue : pull.fetchSubscribeMessageQueues(topic)) {
+                PullResult result = pull.pull(queue, "*", next.getOrDefault(queue, 0L), 32);
+                for (; result.getPullStatus() == PullStatus.FOUND; result = pull.pull(queue, "*", next.get(queue), 32)) {
+                    inbox.add(result.getMsgFoundList());
+                    next.put(queue, result.getNextBeginOffset());
+                }
+            }
+            return inbox.all().size() >= n;
+        });
+        return inbox;
     }
 
     /** Commits, and returns when the group has consumed this many messages of the topic, by the broker's count. */

@@ -86,9 +86,8 @@ class QueryTest {
         assertEquals(0, producer.minOffset(queue));
         assertEquals(0, producer.maxOffset(queue));
         sendBodies(producer, topic, "m", 20);
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
-        List<MessageExt> all = inbox.await(20);
+        List<MessageExt> all = clients.read(topic, 20).all();
+        assertEquals(20, all.size());
         assertEquals(0, producer.minOffset(queue));
         assertEquals(20, producer.maxOffset(queue));
         for (MessageExt m : all) {

@@ -67,8 +67,7 @@ class SendTest {
             assertTrue(ids.add(result.getMsgId()) && ids.add(result.getOffsetMsgId()), result.toString());
         }
         assertEquals(4, nextOffset.size(), "queues used in turn");
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
+        Inbox inbox = clients.read(topic, bodies.size());
         inbox.awaitExactly(bodies);
         for (MessageExt m : inbox.all()) {
             assertTrue(ids.contains(m.getMsgId()), m.getMsgId());
@@ -102,8 +101,7 @@ class SendTest {
         }
         assertTrue(acknowledged.await(Await.MAX.toSeconds(), TimeUnit.SECONDS), "every send calls back");
         assertNull(failure.get());
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
+        Inbox inbox = clients.read(topic, bodies.size());
         inbox.awaitExactly(bodies);
     }
 
@@ -116,8 +114,7 @@ class SendTest {
             bodies.add("message " + i);
             producer.sendOneway(message(topic, "message " + i));
         }
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
+        Inbox inbox = clients.read(topic, bodies.size());
         inbox.awaitExactly(bodies);
     }
 
@@ -139,9 +136,7 @@ class SendTest {
             assertEquals(20, result.getMsgId().split(",").length, "ids");
             assertEquals(20, result.getOffsetMsgId().split(",").length, "offset ids");
         }
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
-        List<MessageExt> got = inbox.await(60);
+        List<MessageExt> got = clients.read(topic, 60).all();
         assertEquals(60, got.size());
         for (MessageExt m : got) {
             assertEquals(String.valueOf(m.getQueueOffset()), Inbox.body(m));
@@ -185,9 +180,7 @@ class SendTest {
         clients.start(producer);
         byte[] body = "0123456789abcdef".repeat(1 << 16).getBytes(StandardCharsets.UTF_8);
         send(producer, new Message(topic, body));
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
-        MessageExt got = inbox.await(1).get(0);
+        MessageExt got = clients.read(topic, 1).all().get(0);
         assertArrayEquals(body, got.getBody());
         assertTrue(got.getStoreSize() < body.length / 10, "stored in " + got.getStoreSize() + " bytes");
     }
@@ -201,9 +194,7 @@ class SendTest {
         clients.start(producer);
         send(producer, message(topic, "first"));
         clients.awaitRoute(topic, 3);
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
-        inbox.awaitExactly(List.of("first"));
+        clients.read(topic, 1).awaitExactly(List.of("first"));
     }
 
     @Test
@@ -218,9 +209,7 @@ class SendTest {
             "json", "{\"a\":\"b=c;d\"}");
         properties.forEach(m::putUserProperty);
         SendResult result = send(producer, m);
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
-        MessageExt got = inbox.await(1).get(0);
+        MessageExt got = clients.read(topic, 1).all().get(0);
         assertEquals("TagA", got.getTags());
         assertEquals("order-1 order-2", got.getKeys());
         assertEquals(0x1234, got.getFlag());
@@ -245,8 +234,8 @@ class SendTest {
         MQBrokerException refused = assertThrows(MQBrokerException.class,
             () -> producer.send(new Message(topic, new byte[BODY_BYTES_MAX + 1])));
         assertEquals(ResponseCode.MESSAGE_ILLEGAL, refused.getResponseCode(), refused.getMessage());
-        Inbox inbox = new Inbox();
-        clients.push(Names.unique("group"), topic, "*", inbox);
-        assertArrayEquals(body, inbox.await(1).get(0).getBody());
+        List<MessageExt> stored = clients.read(topic, 1).all();
+        assertEquals(1, stored.size());
+        assertArrayEquals(body, stored.get(0).getBody());
     }
 }
