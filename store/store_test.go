@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,8 @@ import (
 
 // memConfig is a store in memory with segments of 64 KiB.
 func memConfig(fs vfs.FS) Config {
-	return Config{FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 64 << 10, MemoryBytesMax: 512 << 10, UnsyncedBytesMax: 128 << 10}
+	return Config{FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 64 << 10, MemoryBytesMax: 512 << 10, UnsyncedBytesMax: 128 << 10,
+		Logger: slog.New(slog.DiscardHandler)}
 }
 
 func mustOpen(t testing.TB, c Config) (*Store, Recovery) {
