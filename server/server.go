@@ -54,8 +54,14 @@ type Server struct {
 	closeErr error
 }
 
+// memorySegmentBytes is the most that a log segment takes of a node in memory, unless messages are longer.
+const memorySegmentBytes = 16 << 20
+
 // New checks the configuration. The node does nothing before Start.
 func New(c Config) (*Server, error) {
+	if c.FS != nil { // segments are made whole, in memory
+		c.SegmentBytes = min(c.SegmentBytes, max(memorySegmentBytes, 4*c.MessageBytesMax&^(1<<20-1)))
+	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
