@@ -97,7 +97,7 @@ func TestADeletedOrBrokenViewIsRebuiltEqual(t *testing.T) {
 				put(t, s, entryFor(s.Queue(topic, int32(i%2)), fmt.Appendf(nil, "m%d%s", i, strings.Repeat("-", 900)), fmt.Sprint("k", i%7)))
 				switch {
 				case i == 50 || i == 90: // a new topic of that name begins at 0, before the base and after it
-					update(t, s, KindQueues, Mutation{Key: "T1"})
+					update(t, s, KindQueues, Mutation{Key: fmt.Sprint("T", i/50)})
 				case i == 70:
 					if err := errors.Join(s.Stage(), s.WriteBase()); err != nil {
 						t.Fatal(err)
@@ -115,7 +115,7 @@ func TestADeletedOrBrokenViewIsRebuiltEqual(t *testing.T) {
 			mustClose(t, s)
 			breakView(t, fs, broken)
 			s, rec := mustOpen(t, memConfig(fs))
-			if !rec.Rebuilt && broken != "deleted" {
+			if rec.Rebuilt != (broken != "deleted") {
 				t.Fatal("not rebuilt")
 			}
 			if diff := cmp.Diff(want, everything(t, s, []string{"test"}, names, keys)); diff != "" {
@@ -229,6 +229,49 @@ func TestAFlippedBitIsAGapAndNothingBehindItIsLost(t *testing.T) {
 					t.Fatalf("after the damage: %q", got)
 				}
 			})
+		}
+	}
+}
+
+func TestTheViewIsABoundOfWhatWasFlushed(t *testing.T) {
+	fs := vfs.NewMem()
+	s, _ := mustOpen(t, memConfig(fs))
+	put(t, s, entryFor(s.Queue("T", 0), []byte("first"), "k"))
+	b := put(t, s, entryFor(s.Queue("T", 0), []byte("last"), "k"))
+	mustClose(t, s)
+	at := b.Entries[0].Record.PhysicalOffset
+	flip(t, fs, at+100)
+	if err := fs.Remove("store/state/checkpoint"); err != nil {
+		t.Fatal(err)
+	}
+	s, rec := mustOpen(t, memConfig(fs))
+	defer mustClose(t, s)
+	if len(rec.Gaps) != 1 || rec.Gaps[0].From != at || rec.Gaps[0].To != b.End() || rec.Cut != 0 || !rec.Rebuilt {
+		t.Fatalf("%+v", rec)
+	}
+}
+
+func TestManyMessagesOfOneKeyAreFound(t *testing.T) {
+	s, _ := mustOpen(t, memConfig(vfs.NewMem()))
+	defer mustClose(t, s)
+	var entries []Entry
+	for i := range 3000 { // several blocks of one run begin with the same key
+		entries = append(entries, entryFor(s.Queue("T", 0), []byte("x"), []string{"a", "b", "a"}[i%3]))
+	}
+	for len(entries) > 0 {
+		put(t, s, entries[:300]...)
+		entries = entries[300:]
+	}
+	for range 2 {
+		found := map[string]string{}
+		for k, v := range everything(t, s, nil, []string{"T"}, []string{"a", "b", "c"}) {
+			found[k] = v
+		}
+		if a, b := len(strings.Fields(found["key T a"])), len(strings.Fields(found["key T b"])); a != 2000 || b != 1000 {
+			t.Fatalf("found %d and %d", a, b)
+		}
+		if err := s.Stage(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -362,11 +405,14 @@ func TestADroppedQueueTakesNoMoreAndItsNameBeginsAnew(t *testing.T) {
 	if b := put(t, s, entryFor(s.Queue("T", 0), []byte("new"), "k")); b.Entries[0].Record.QueueOffset != 0 {
 		t.Fatalf("offset %d", b.Entries[0].Record.QueueOffset)
 	}
-	if err := errors.Join(s.view.Stage(f), s.view.Flush()); err != nil {
+	if err := errors.Join(s.view.Stage(f), s.view.Flush(), s.Stage()); err != nil {
 		t.Fatal(err)
 	}
+	for range 9 { // over what the old one had in the database
+		put(t, s, entryFor(s.Queue("T", 0), []byte("new"), "k"))
+	}
 	for range 2 {
-		if got := readAll(t, s, s.Queue("T", 0)); !slices.Equal(got, []string{"new"}) {
+		if got := readAll(t, s, s.Queue("T", 0)); strings.Join(got, "") != strings.Repeat("new", 10) {
 			t.Fatalf("messages %q", got)
 		}
 		mustClose(t, s)

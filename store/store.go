@@ -220,14 +220,21 @@ func (s *Store) open() (rec Recovery, err error) {
 		applied = s.view.Applied()
 		flushed = max(flushed, applied.Position)
 	}
-	if broken || !s.log.EndsRecord(applied.LastRecord, applied.Position) || applied.Position < s.log.First() {
-		if rec.Rebuilt, applied, err = s.rebuild(); err != nil {
+	fresh := !broken && applied.LastRecord < 0
+	if !fresh && (broken || !s.log.EndsRecord(applied.LastRecord, applied.Position) || applied.Position < s.log.First()) {
+		if err := s.discard(); err != nil {
 			return rec, err
 		}
+		rec.Rebuilt, fresh = true, true
 	}
 	rec.From = applied.Position
-	if rec.Rebuilt { // queue indexes come from the log, state from the base
+	if fresh { // queue indexes come from the log, state from the base
 		rec.From = s.log.First()
+		_, end := s.log.Bounds()
+		if err := s.loadBase(end); err != nil {
+			return rec, err
+		}
+		applied = s.view.Applied()
 	}
 	s.view.Begin()
 	rec.Recovery, err = s.log.Recover(rec.From, max(flushed, applied.Position), applied.StoreTime, func(r *message.Record, raw []byte) error {
@@ -269,25 +276,19 @@ func (s *Store) foreignEnd() (end int64, known bool, err error) {
 
 func (s *Store) foreignEndPath() string { return s.c.path("state", "rocketmq-end") }
 
-// rebuild discards the view and starts a new one from the newest base.
-func (s *Store) rebuild() (bool, view.Applied, error) {
+// discard puts an empty view in the place of one that is broken or not the log's.
+func (s *Store) discard() (err error) {
 	if s.view != nil {
-		err := s.view.Close()
+		err = s.view.Close()
 		s.view = nil
-		if err != nil {
-			return false, view.Applied{}, err
-		}
 	}
-	if err := s.c.FS.RemoveAll(s.c.path("view")); err != nil {
-		return false, view.Applied{}, err
+	if err == nil {
+		err = s.c.FS.RemoveAll(s.c.path("view"))
 	}
-	var err error
-	if s.view, err = view.Open(s.c.FS, s.c.path("view")); err != nil {
-		return false, view.Applied{}, err
+	if err == nil {
+		s.view, err = view.Open(s.c.FS, s.c.path("view"))
 	}
-	_, end := s.log.Bounds()
-	err = s.loadBase(end)
-	return true, s.view.Applied(), err
+	return err
 }
 
 // replay applies a record that is read back. State from before stateFrom is in the base already.

@@ -386,6 +386,54 @@ func (f tornFile) Datasync() error {
 	return f.SegmentFile.Datasync()
 }
 
+func TestDrainWaitsForEveryDone(t *testing.T) {
+	fs := vfs.NewMem()
+	o := testOptions(fs)
+	o.AsyncFlush = true
+	writes, syncs, used := -1, -1, 0
+	o.Files = tornFiles{o.Files, &writes, &syncs, &used}
+	l, _, _ := openLog(t, o, 0)
+	defer l.Close()
+	var q Sequence
+	appendNow(t, l, record(&q, "first"))
+	var told error
+	if err := l.Append(&Batch{Entries: []Entry{record(&q, "second")}, Done: func(_ *Batch, err error) { told = err }}); err != nil {
+		t.Fatal(err)
+	}
+	syncs = 0
+	if err := l.SyncStep(); !errors.Is(err, errInjected) {
+		t.Fatal(err)
+	}
+	drained := make(chan error)
+	go func() { l.Drain(); drained <- told }()
+	select {
+	case <-drained:
+		t.Fatal("Drain returned while a Done was missing")
+	case <-time.After(20 * time.Millisecond):
+	}
+	l.Step()
+	if err := <-drained; !errors.Is(err, ErrStopped) {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsNotSyncedIsBounded(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	o.AsyncFlush, o.UnsyncedBytesMax = true, 4<<10
+	l, _, _ := openLog(t, o, 0)
+	defer l.Close()
+	var q Sequence
+	for range 20 {
+		appendNow(t, l, record(&q, strings.Repeat("u", 1000)))
+		if open := l.Written() - l.Flushed(); open > o.UnsyncedBytesMax {
+			t.Fatalf("%d bytes are not synced", open)
+		}
+	}
+	if l.Flushed() == l.Written() {
+		t.Fatal("every write was synced")
+	}
+}
+
 func TestAFailedWriteOrSyncIsFinal(t *testing.T) {
 	for _, what := range []string{"write", "sync"} {
 		for after := range 3 {
