@@ -27,6 +27,10 @@ func (s *jsonScanner) next() byte {
 	if s.i < len(s.b) && s.b[s.i] > ' ' {
 		return s.b[s.i]
 	}
+	return s.nextAfterSpace()
+}
+
+func (s *jsonScanner) nextAfterSpace() byte {
 	if s.space(); s.i < len(s.b) {
 		return s.b[s.i]
 	}
@@ -76,7 +80,10 @@ func (s *jsonScanner) compactField() (key, value []byte, ok bool) {
 	if len(b) == 0 || b[0] != '"' {
 		return nil, nil, false
 	}
-	end := 1 + plainPrefix(b[1:], '"')
+	end := 2 // of a name of one letter, such as those of sends
+	if len(b) < 3 || b[2] != '"' || b[1] == '\\' || b[1] == '"' {
+		end = 1 + plainPrefix(b[1:], '"')
+	}
 	if end+2 >= len(b) || b[end] != '"' || b[end+1] != ':' || b[end+2] != '"' {
 		return nil, nil, false
 	}
@@ -177,12 +184,26 @@ func (s *jsonScanner) escaped(quote byte, start, end int) ([]byte, error) {
 			s.unescaped = out
 			return out[first:len(out):len(out)], nil
 		}
-		var err error
-		if out, err = s.escape(out); err != nil {
-			return nil, err
+		if c, ok := asciiEscape(s.b[s.i:]); ok { // such as the separators of properties
+			out = append(out, c)
+			s.i += len("u0001")
+		} else {
+			var err error
+			if out, err = s.escape(out); err != nil {
+				return nil, err
+			}
 		}
 		end = s.i + plainPrefix(s.b[s.i:], quote)
 	}
+}
+
+// asciiEscape reads u0000 to u007f.
+func asciiEscape(b []byte) (c byte, ok bool) {
+	if len(b) < 5 || b[0] != 'u' || b[1] != '0' || b[2] != '0' || b[3] > '7' {
+		return 0, false
+	}
+	high, low := hexValues[b[3]], hexValues[b[4]]
+	return (high-1)<<4 | (low - 1), high != 0 && low != 0
 }
 
 // jsonEscapes are the letters behind a backslash that stand for something else, JSON's and fastjson's.
@@ -199,10 +220,6 @@ func (s *jsonScanner) escape(out []byte) ([]byte, error) {
 	s.i++
 	switch c {
 	case 'u':
-		if b := s.b[s.i:]; len(b) >= 4 && b[0] == '0' && b[1] == '0' && b[2] < '8' && hexValues[b[2]] != 0 && hexValues[b[3]] != 0 {
-			s.i += 4 // ASCII, such as the separators of properties
-			return append(out, (hexValues[b[2]]-1)<<4|(hexValues[b[3]]-1)), nil
-		}
 		r, err := s.unicode()
 		return utf8.AppendRune(out, r), err
 	case 'x': // fastjson writes control characters so
