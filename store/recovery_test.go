@@ -97,7 +97,7 @@ func TestADeletedOrBrokenViewIsRebuiltEqual(t *testing.T) {
 				put(t, s, entryFor(s.Queue(topic, int32(i%2)), fmt.Appendf(nil, "m%d%s", i, strings.Repeat("-", 900)), fmt.Sprint("k", i%7)))
 				switch {
 				case i == 50 || i == 90: // a new topic of that name begins at 0, before the base and after it
-					update(t, s, KindQueues, Mutation{Key: fmt.Sprint("T", i/50)})
+					update(t, s, KindQueues, Mutation{Key: map[int]string{50: "T1", 90: "T2"}[i]})
 				case i == 70:
 					if err := errors.Join(s.Stage(), s.WriteBase()); err != nil {
 						t.Fatal(err)
@@ -412,6 +412,10 @@ func TestADroppedQueueTakesNoMoreAndItsNameBeginsAnew(t *testing.T) {
 		put(t, s, entryFor(s.Queue("T", 0), []byte("new"), "k"))
 	}
 	for range 2 {
+		at, err := s.entry(s.Queue("T", 0), 5) // where the old one's second block began
+		if r, _, rerr := s.RecordAt(at.Position); errors.Join(err, rerr) != nil || string(r.Body) != "new" {
+			t.Fatalf("offset 5 is %q, %v", r.Body, errors.Join(err, rerr))
+		}
 		if got := readAll(t, s, s.Queue("T", 0)); strings.Join(got, "") != strings.Repeat("new", 10) {
 			t.Fatalf("messages %q", got)
 		}

@@ -1,0 +1,300 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/google/go-cmp/cmp"
+)
+
+// The model test drives a store with what a string of bytes says, and compares it with a plain list of what was appended. Fuzzing
+// makes a failing string short.
+
+// modelItem is what was appended: a message, a change of state, or the deletion of a topic.
+type modelItem struct {
+	topic     string
+	queue     int32
+	body, key string
+	change    *Mutation
+	drop      bool
+	time      int64
+	end       int64 // log position behind it
+}
+
+type modelQueue struct {
+	topic string
+	id    int32
+}
+
+type model struct {
+	t       testing.TB
+	dice    []byte
+	config  Config
+	disk    *testDisk
+	random  *rand.Rand
+	now     atomic.Int64
+	s       *Store
+	log     []modelItem
+	appends int
+}
+
+// roll takes the next byte, as a number below n.
+func (m *model) roll(n int) int {
+	if len(m.dice) == 0 {
+		return 0
+	}
+	b := m.dice[0]
+	m.dice = m.dice[1:]
+	return int(b) % n
+}
+
+func (m *model) topic() string { return fmt.Sprint("T", m.roll(3)) }
+func (m *model) key() string   { return fmt.Sprint("k", m.roll(4)) }
+
+func runModel(t testing.TB, dice []byte, seed uint64) {
+	m := &model{t: t, dice: dice, random: rand.New(rand.NewPCG(seed, 2)), disk: newTestDisk()}
+	m.now.Store(1000)
+	m.config = memConfig(m.disk)
+	m.config.SegmentBytes = 32 << 10
+	m.config.AsyncFlush = m.roll(2) == 1
+	m.config.FlushInterval = time.Hour
+	m.config.StageInterval = time.Hour
+	m.config.Now = func() time.Time { return time.UnixMilli(m.now.Load()) }
+	m.open()
+	for len(m.dice) > 0 {
+		m.step()
+	}
+	m.check()
+	mustClose(t, m.s)
+}
+
+func (m *model) open() Recovery {
+	m.config.FS, m.config.Files = m.disk, m.disk.files()
+	var rec Recovery
+	m.s, rec = mustOpen(m.t, m.config)
+	if len(rec.Gaps) > 0 {
+		m.t.Fatalf("gaps %v", rec.Gaps)
+	}
+	return rec
+}
+
+func (m *model) step() {
+	switch m.roll(16) {
+	default:
+		m.append()
+	case 6:
+		m.now.Add(int64(m.roll(100)) - 20) // the clock may go back
+	case 7, 8:
+		m.update()
+	case 9:
+		m.dropTopic()
+	case 10, 11:
+		if err := m.s.Stage(); err != nil {
+			m.t.Fatal(err)
+		}
+	case 12:
+		if err := errors.Join(m.s.Stage(), m.s.WriteBase()); err != nil && m.s.log.Written() > 0 {
+			m.t.Fatal(err)
+		}
+	case 13:
+		mustClose(m.t, m.s)
+		m.open()
+		m.check()
+	case 14:
+		mustClose(m.t, m.s)
+		if err := m.disk.mem.RemoveAll("store/view"); err != nil {
+			m.t.Fatal(err)
+		}
+		m.open()
+		m.check()
+	case 15:
+		m.crash()
+	}
+}
+
+func (m *model) append() {
+	b := &Batch{}
+	for range 1 + m.roll(4) {
+		q := m.s.Queue(m.topic(), int32(m.roll(2)))
+		length := m.roll(256)
+		if length > 240 {
+			length *= 50
+		}
+		m.appends++
+		body := fmt.Sprint(m.appends, strings.Repeat(".", length))
+		key := m.key()
+		b.Entries = append(b.Entries, entryFor(q, []byte(body), key))
+		m.log = append(m.log, modelItem{topic: q.Topic, queue: q.ID, body: body, key: key})
+	}
+	done := make(chan error, 1)
+	b.Done = func(_ *Batch, err error) { done <- err }
+	appendBatch := m.s.Append
+	if m.roll(2) == 1 {
+		appendBatch = m.s.AppendNow
+	}
+	if err := appendBatch(b); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		m.t.Fatal(err)
+	}
+	items := m.log[len(m.log)-len(b.Entries):]
+	for i := range b.Entries {
+		items[i].time = b.Entries[i].Record.StoreTime
+		items[i].end = b.Entries[i].Record.PhysicalOffset + int64(b.Entries[i].Size)
+	}
+}
+
+func (m *model) update() {
+	c := Mutation{Key: m.key()}
+	if m.roll(3) > 0 {
+		c.Value = fmt.Append([]byte{}, m.roll(256))
+	}
+	update(m.t, m.s, "test", c)
+	m.log = append(m.log, modelItem{change: &c, end: m.s.log.Written()})
+}
+
+func (m *model) dropTopic() {
+	topic := m.topic()
+	update(m.t, m.s, KindQueues, Mutation{Key: topic})
+	m.log = append(m.log, modelItem{topic: topic, drop: true, end: m.s.log.Written()})
+}
+
+// crash ends the process or cuts the power. What is lost then is the log's end, of what was not synced.
+func (m *model) crash() {
+	flushed := m.s.log.Flushed()
+	left := m.disk.kill(m.random)
+	if m.roll(2) == 1 {
+		left = m.disk.powerCut(m.random)
+	} else {
+		flushed = m.s.log.Written()
+	}
+	mustClose(m.t, m.s)
+	m.disk = left
+	rec := m.open()
+	if rec.End < flushed {
+		m.t.Fatalf("the log ends at %d, %d was sure", rec.End, flushed)
+	}
+	for n := len(m.log); n > 0 && m.log[n-1].end > rec.End; n-- {
+		m.log = m.log[:n-1]
+	}
+	m.check()
+}
+
+// check compares all that can be read.
+func (m *model) check() {
+	queues := map[modelQueue][]modelItem{}
+	state := map[string]string{}
+	for _, item := range m.log {
+		switch {
+		case item.drop:
+			for id := range int32(2) {
+				delete(queues, modelQueue{item.topic, id})
+			}
+		case item.change == nil:
+			q := modelQueue{item.topic, item.queue}
+			queues[q] = append(queues[q], item)
+		case item.change.Value == nil:
+			delete(state, item.change.Key)
+		default:
+			state[item.change.Key] = string(item.change.Value)
+		}
+	}
+	got := map[string]string{}
+	if err := m.s.State("test", func(k string, v []byte) error { got[k] = string(v); return nil }); err != nil {
+		m.t.Fatal(err)
+	}
+	if diff := cmp.Diff(state, got); diff != "" {
+		m.t.Fatal("state ", diff)
+	}
+	for i := range 3 {
+		topic := fmt.Sprint("T", i)
+		for id := range int32(2) {
+			m.checkQueue(m.s.Queue(topic, id), queues[modelQueue{topic, id}])
+		}
+		m.checkKeys(topic, m.log)
+	}
+}
+
+func (m *model) checkQueue(q *Queue, want []modelItem) {
+	if first, end := q.Bounds(); first != 0 || end != int64(len(want)) {
+		m.t.Fatalf("%s/%d is [%d,%d), want %d messages", q.Topic, q.ID, first, end, len(want))
+	}
+	for i, body := range readAll(m.t, m.s, q) {
+		if body != want[i].body {
+			m.t.Fatalf("%s/%d offset %d is %.20q, want %.20q", q.Topic, q.ID, i, body, want[i].body)
+		}
+	}
+	if len(want) == 0 {
+		return
+	}
+	at := m.random.IntN(len(want))
+	var r Result // a read from the middle on, of at most one message
+	if err := m.s.Read(&r, q, int64(at), ReadLimits{Messages: 1, Bytes: 1, Scanned: 10}, nil); err != nil || r.Next != int64(at)+1 {
+		m.t.Fatalf("read at %d: next %d, %v", at, r.Next, err)
+	}
+	if !bytes.Contains(bytes.Join(r.Slices, nil), []byte(want[at].body)) {
+		m.t.Fatalf("%s/%d offset %d is not %.20q", q.Topic, q.ID, at, want[at].body)
+	}
+	r.Release()
+	t := want[at].time + int64(m.random.IntN(3)) - 1
+	lower := slices.IndexFunc(want, func(i modelItem) bool { return i.time >= t })
+	if lower < 0 {
+		lower = len(want)
+	}
+	if got, err := m.s.OffsetByTime(q, t, false); err != nil || got != int64(lower) {
+		m.t.Fatalf("%s/%d at time %d: offset %d, want %d, %v", q.Topic, q.ID, t, got, lower, err)
+	}
+}
+
+// checkKeys compares where the key index finds messages, newest first; those of deleted topics are in the log still.
+func (m *model) checkKeys(topic string, log []modelItem) {
+	key := m.key()
+	var want, got []string
+	for _, item := range slices.Backward(log) {
+		if item.topic == topic && item.key == key {
+			want = append(want, item.body)
+		}
+	}
+	err := m.s.FindKey(topic, key, 0, 1<<60, func(r *message.Record, _ []byte) bool {
+		got = append(got, string(r.Body))
+		return true
+	})
+	if err != nil || !slices.Equal(got, want) {
+		m.t.Fatalf("key %s of %s: %d messages, want %d, %v", key, topic, len(got), len(want), err)
+	}
+}
+
+func TestTheStoreIsAsTheModelSays(t *testing.T) {
+	rounds := 25
+	if testing.Short() {
+		rounds = 10
+	}
+	first := uint64(time.Now().UnixNano())
+	for i := range rounds {
+		seed := first + uint64(i)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			dice := make([]byte, 100+random.IntN(1500))
+			for i := range dice {
+				dice[i] = byte(random.Uint32())
+			}
+			runModel(t, dice, seed)
+		})
+	}
+}
+
+func FuzzStore(f *testing.F) {
+	f.Add([]byte{0, 3, 1, 1, 20, 2, 12, 14, 15, 1, 5, 9, 1, 0}, uint64(1))
+	f.Fuzz(func(t *testing.T, dice []byte, seed uint64) {
+		runModel(t, dice[:min(len(dice), 2000)], seed)
+	})
+}
