@@ -2,6 +2,7 @@ package broker
 
 import (
 	"strings"
+	"time"
 
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -31,7 +32,7 @@ func (b *Broker) topicStats(r *remoting.Request) (*remoting.Response, error) {
 	if t == nil {
 		return nil, protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist", h.Topic)
 	}
-	stats := protocol.TopicStats{PutTPS: b.traffic.rate(h.Topic, "")}
+	stats := protocol.TopicStats{PutTPS: b.traffic.rate(h.Topic, "", b.c.Now())}
 	for id, q := range t.queues {
 		first, end := q.Bounds()
 		at, err := b.storeTime(q, end-1, 0)
@@ -103,7 +104,7 @@ func (b *Broker) addConsumeStats(stats *protocol.ConsumeStats, t *topic, group s
 		}
 		stats.Offsets = append(stats.Offsets, protocol.QueueEntry[protocol.OffsetWrapper]{Queue: b.messageQueue(name, id), Value: w})
 	}
-	stats.TPS += b.traffic.rate(name, group)
+	stats.TPS += b.traffic.rate(name, group, b.c.Now())
 	return nil
 }
 
@@ -194,9 +195,12 @@ func (b *Broker) viewStats(r *remoting.Request) (*remoting.Response, error) {
 	}
 	b.traffic.mu.RLock()
 	defer b.traffic.mu.RUnlock()
-	return remoting.RespondBody(protocol.BrokerStats{
-		Minute: c.windows[windowMinute].item(sizes), Hour: c.windows[windowHour].item(sizes), Day: c.windows[windowDay].item(sizes),
-	}), nil
+	var items [windowCount]protocol.BrokerStatsItem
+	for i := range items {
+		d, over := b.traffic.span(c, i, b.c.Now())
+		items[i] = statsItem(d, over, sizes)
+	}
+	return remoting.RespondBody(protocol.BrokerStats{Minute: items[windowMinute], Hour: items[windowHour], Day: items[windowDay]}), nil
 }
 
 // named returns the counter that a statistic reads, and whether it is about bytes; nil where there is none.
@@ -227,9 +231,8 @@ func (t *trafficTable) named(name, key, cluster string) (c *traffic, sizes bool)
 	return nil, false
 }
 
-// item is a window as it is answered.
-func (w window) item(sizes bool) protocol.BrokerStatsItem {
-	d, over := w.difference()
+// statsItem is a window as it is answered.
+func statsItem(d trafficSample, over time.Duration, sizes bool) protocol.BrokerStatsItem {
 	sum := d.messages
 	if sizes {
 		sum = d.bytes

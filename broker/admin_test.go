@@ -102,6 +102,15 @@ func TestStatisticsOfATopicAndItsGroup(t *testing.T) {
 	if fmt.Sprint(groups.Groups, topics.Topics) != "[G] [T]" {
 		t.Errorf("who consumes what: %v %v", groups.Groups, topics.Topics)
 	}
+	var stats protocol.BrokerStats
+	n.body(protocol.ReqViewBrokerStatsData, fields{"statsName": "GROUP_GET_NUMS", "statsKey": "T@G"}, &stats)
+	if stats.Minute.Sum != 4 || stats.Hour.Sum != 4 || stats.Day.Sum != 4 || stats.Day.AvgPT != 4 || stats.Minute.TPS <= 0 {
+		t.Errorf("what the group got: %+v", stats)
+	}
+	n.body(protocol.ReqViewBrokerStatsData, fields{"statsName": "TOPIC_PUT_SIZE", "statsKey": "T"}, &stats)
+	if stats.Minute.Sum != 10 || stats.Day.AvgPT != 2 {
+		t.Errorf("bytes that were put: %+v", stats)
+	}
 	var runtime protocol.KVTable
 	n.body(protocol.ReqGetBrokerRuntimeInfo, nil, &runtime)
 	for key, want := range map[string]string{

@@ -8,8 +8,8 @@ import (
 
 // Traffic: what went through topics and groups, for VIEW_BROKER_STATS_DATA (315), GET_BROKER_RUNTIME_INFO (28) and the rates in other answers.
 //
-// What clients see: windows of a minute (samples of 10 s), an hour (10 min) and a day (1 h), as in RocketMQ (StatsItem); rates of the last
-// 10, 60 and 600 s. The counters begin with the process. A send or a pull costs a few atomic additions; samples are taken by Tick.
+// What clients see: windows of a minute (samples of 10 s), an hour (10 min) and a day (1 h), as in RocketMQ (StatsItem), but up to now
+// instead of up to the last sample; rates of the last 10, 60 and 600 s. The counters begin with the process. A send or a pull costs a few atomic additions; samples are taken by Tick.
 
 // trafficKey names a counter: a topic, or a group's part of a topic.
 type trafficKey struct{ topic, group string }
@@ -51,7 +51,7 @@ var (
 	windowSpan  = [windowCount]int{6, 6, 24}
 )
 
-// window holds the samples of its span and the one before.
+// window holds the samples of its span.
 type window []trafficSample
 
 // take adds a sample; a first one is preceded by a zero, so that what was counted before it is in the window.
@@ -59,19 +59,20 @@ func (w *window) take(s trafficSample, i int) {
 	if len(*w) == 0 {
 		*w = append(*w, trafficSample{at: s.at.Add(-windowEvery[i])})
 	}
-	if *w = append(*w, s); len(*w) > windowSpan[i]+1 {
+	if *w = append(*w, s); len(*w) > windowSpan[i] {
 		*w = append((*w)[:0], (*w)[1:]...)
 	}
 }
 
-// difference returns what was counted between the window's ends.
-func (w window) difference() (d trafficSample, over time.Duration) {
-	if len(w) == 0 {
-		return d, 0
+// span returns what a counter counted since its window began, and for how long. The caller holds mu.
+func (t *trafficTable) span(c *traffic, i int, now time.Time) (d trafficSample, over time.Duration) {
+	first := trafficSample{at: t.sampled[i]} // it was not there then
+	if w := c.windows[i]; len(w) > 0 {
+		first = w[0]
 	}
-	first, last := w[0], w[len(w)-1]
-	d = trafficSample{last.at, last.messages - first.messages, last.bytes - first.bytes, last.requests - first.requests}
-	return d, last.at.Sub(first.at)
+	last := c.now(now)
+	d = trafficSample{now, last.messages - first.messages, last.bytes - first.bytes, last.requests - first.requests}
+	return d, max(now.Sub(first.at), windowEvery[i])
 }
 
 // Bounds of the distribution of the time that sends took (putMessageDistributeTime); the last class has no end.
@@ -224,14 +225,14 @@ func (t *trafficTable) sampleFlow(now time.Time) {
 }
 
 // rate returns the messages a second over the last minute.
-func (t *trafficTable) rate(topic, group string) float64 {
+func (t *trafficTable) rate(topic, group string, now time.Time) float64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	c := t.items[trafficKey{topic, group}]
 	if c == nil {
 		return 0
 	}
-	d, over := c.windows[windowMinute].difference()
+	d, over := t.span(c, windowMinute, now)
 	return perSecond(d.messages, over)
 }
 
