@@ -49,7 +49,7 @@ const (
 	stateFormat = 1
 )
 
-func (c *Config) setDefaults() error {
+func (c *Config) setDefaults() {
 	if c.FS == nil {
 		c.FS = vfs.Default
 	}
@@ -68,17 +68,6 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if c.Files == nil {
-		if err := c.FS.MkdirAll(c.Dir, 0o755); err != nil {
-			return err
-		}
-		files, err := commitlog.NewDiskFS(c.Dir, true)
-		if err != nil {
-			return err
-		}
-		c.Files = files
-	}
-	return nil
 }
 
 func (c *Config) path(elements ...string) string {
@@ -148,12 +137,17 @@ type WithState struct {
 // Open opens or creates the store in c.Dir and replays what the view has not got yet. It takes appends and reads when it returns.
 func Open(c Config) (*Store, Recovery, error) {
 	var rec Recovery
-	if err := c.setDefaults(); err != nil {
-		return nil, rec, err
-	}
+	c.setDefaults()
 	s := &Store{c: c}
 	if err := s.makeDirs(); err != nil {
 		return nil, rec, err
+	}
+	if c.Files == nil {
+		files, err := commitlog.NewDiskFS(c.Dir, true)
+		if err != nil {
+			return nil, rec, err
+		}
+		s.c.Files = files
 	}
 	lock, err := c.FS.Lock(c.path("lock"))
 	if err != nil {
