@@ -130,6 +130,7 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 		}
 	}
 	b.clients.joinProducers(r, &h)
+	b.clients.watch(r.Conn)
 	b.clients.tell(notices)
 	return remoting.Respond(protocol.RespSuccess, &protocol.HeartbeatResult{SupportsV2: true, SubscriptionChanged: changed}), nil
 }
@@ -166,12 +167,19 @@ func (t *clientTable) touch(members map[*remoting.Conn]*client, r *remoting.Requ
 		return false
 	}
 	members[r.Conn] = &client{id: id, conn: r.Conn, language: r.Language, version: r.Version, seen: now}
-	if _, ok := t.known[r.Conn]; !ok {
-		t.known[r.Conn] = struct{}{}
-		conn := r.Conn
+	return true
+}
+
+// watch has a connection taken out of its groups when it closes. After it joined, and not under mu: one that closed meanwhile is taken
+// out here and now.
+func (t *clientTable) watch(conn *remoting.Conn) {
+	t.mu.Lock()
+	_, known := t.known[conn]
+	t.known[conn] = struct{}{}
+	t.mu.Unlock()
+	if !known {
 		conn.OnClose(func() { t.disconnected(conn) })
 	}
-	return true
 }
 
 // subscribe takes over a member's subscriptions; true when topics came or went (ConsumerGroupInfo.updateSubscription).
