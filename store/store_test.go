@@ -252,3 +252,48 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkRead(b *testing.B) {
+	const size, perRead = 1024, 32
+	for _, kind := range []string{"memory", "cache", "disk"} {
+		b.Run(kind, func(b *testing.B) {
+			c := Config{Dir: b.TempDir(), SegmentBytes: 64 << 20}
+			total := 20 << 20 / size
+			if kind == "disk" { // more than the cache holds
+				c.MemoryBytesMax, total = 8<<20, 60<<20/size
+			}
+			s, _ := mustOpen(b, c)
+			body := bytes.Repeat([]byte("b"), size)
+			entries := make([]Entry, 128)
+			for range total / len(entries) {
+				for i := range entries {
+					entries[i] = entryFor(s.Queue("T", 0), body, "key")
+				}
+				put(b, s, entries...)
+			}
+			if kind != "memory" { // of the index, too
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				s, _ = mustOpen(b, c)
+			}
+			defer s.Close()
+			q := s.Queue("T", 0)
+			_, end := q.Bounds()
+			b.SetBytes(size * perRead)
+			b.ReportAllocs()
+			var r Result
+			at := int64(0)
+			for b.Loop() {
+				if at+perRead > end {
+					at = 0
+				}
+				if err := s.Read(&r, q, at, ReadLimits{Messages: perRead, Bytes: 1 << 20, Scanned: 800}, nil); err != nil || r.Messages != perRead {
+					b.Fatal(err, r.Messages)
+				}
+				at = r.Next
+				r.Release()
+			}
+		})
+	}
+}
