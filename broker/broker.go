@@ -59,6 +59,7 @@ type Broker struct {
 	stats   stats
 	traffic *trafficTable
 	port    int
+	stamp   []byte // properties that every message is stored with
 	started time.Time
 
 	settings   atomic.Pointer[settings]
@@ -97,6 +98,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	b.clients = newClientTable(b)
 	b.held = &heldPulls{}
 	b.stats.seed = c.Seed
+	for _, p := range [][2]string{{message.PropRegion, c.Region}, {message.PropTraceSwitch, "true"}, {message.PropCluster, c.Cluster}} {
+		b.stamp = message.AppendProperty(b.stamp, p[0], []byte(p[1]))
+	}
 	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load())
 	if err == nil {
 		b.delays, err = newDelayShell(b)

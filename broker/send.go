@@ -379,9 +379,7 @@ func (s *sendSink) properties(e *store.Entry, dead bool, properties []byte) (lev
 		arena = append(arena[:start], message.AppendProperty(arena[start:], message.PropUniqueKey, id)...)
 		s.addKey(e, id)
 	}
-	arena = closeProperties(arena, start)
-	arena = append(append(arena, message.PropCluster...), 1)
-	arena = append(append(arena, s.b.c.Cluster...), 2)
+	arena = append(closeProperties(arena, start), s.b.stamp...)
 	s.round.arena = arena
 	e.Record.Properties = arena[start:len(arena):len(arena)]
 	return level, nil
