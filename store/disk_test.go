@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apogeemq/apogee/store/commitlog"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,9 +22,8 @@ type testDisk struct {
 	vfs.FS
 	mem *vfs.MemFS
 
-	// before is called before each operation that changes the disk, and after a write; an error fails the operation.
-	before func(op string) error
-	stale  []byte // what new segments hold, for recycled ones; nil: zeros
+	hook  atomic.Pointer[func(op string) error]
+	stale []byte // what new segments hold, for recycled ones; nil: zeros
 
 	mu       sync.Mutex // guards what follows
 	segments map[uint64]*sectors
@@ -40,9 +40,19 @@ func newTestDisk() *testDisk {
 }
 
 func diskOn(mem *vfs.MemFS, segments map[uint64]*sectors) *testDisk {
-	d := &testDisk{mem: mem, segments: segments, before: func(string) error { return nil }}
+	d := &testDisk{mem: mem, segments: segments}
 	d.FS = &testNames{mem, d}
 	return d
+}
+
+// onChange has f called before each operation that changes the disk, and after a write; an error fails the operation.
+func (d *testDisk) onChange(f func(op string) error) { d.hook.Store(&f) }
+
+func (d *testDisk) before(op string) error {
+	if f := d.hook.Load(); f != nil {
+		return (*f)(op)
+	}
+	return nil
 }
 
 // powerCut returns the disk as a power cut at this moment may leave it.

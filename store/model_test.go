@@ -274,9 +274,9 @@ func (m *model) checkKeys(topic string, log []modelItem) {
 }
 
 func TestTheStoreIsAsTheModelSays(t *testing.T) {
-	rounds := 25
+	rounds := 12
 	if testing.Short() {
-		rounds = 10
+		rounds = 4
 	}
 	first := uint64(time.Now().UnixNano())
 	for i := range rounds {

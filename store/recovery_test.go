@@ -428,12 +428,12 @@ func TestADroppedQueueTakesNoMoreAndItsNameBeginsAnew(t *testing.T) {
 func TestNoSpaceForASegmentRefusesAndResumes(t *testing.T) {
 	disk := newTestDisk()
 	var full atomic.Bool
-	disk.before = func(op string) error {
+	disk.onChange(func(op string) error {
 		if op == "create" && full.Load() {
 			return syscall.ENOSPC
 		}
 		return nil
-	}
+	})
 	c := memConfig(disk)
 	c.Files = disk.files()
 	s, _ := mustOpen(t, c)
@@ -484,12 +484,12 @@ func TestAFailedSyncStopsTheStoreAndCloseReturns(t *testing.T) {
 		for _, async := range []bool{false, true} {
 			disk := newTestDisk()
 			var fail atomic.Bool
-			disk.before = func(o string) error {
+			disk.onChange(func(o string) error {
 				if o == op && fail.Load() {
 					return io.ErrUnexpectedEOF
 				}
 				return nil
-			}
+			})
 			c := memConfig(disk)
 			c.Files, c.AsyncFlush, c.FlushInterval = disk.files(), async, time.Millisecond
 			s, _ := mustOpen(t, c)

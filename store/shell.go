@@ -113,10 +113,9 @@ func (s *Store) AppendNow(b *Batch) error {
 		s.log.Wake()
 		return nil
 	}
-	for s.takeTurn() {
-	}
+	s.takeTurn() // once: a connection must not become the writer for all others
 	s.shell.turn.Unlock()
-	s.log.WakeIfPending() // a record that came while the turn was taken, and whose caller found it so
+	s.log.WakeIfPending() // records that came while the turn was taken, and whose callers found it so
 	return nil
 }
 

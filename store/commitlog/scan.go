@@ -245,14 +245,14 @@ func (l *Log) cut(end int64) (int64, error) {
 		return 0, nil
 	}
 	stop := min(seg.start+l.o.SegmentBytes, end+l.o.inFlightMax()+2*int64(l.segments.files.Alignment()))
-	dirty, chunk, zeros := int64(0), make([]byte, scanChunkBytes), make([]byte, scanChunkBytes)
+	dirty, chunk := int64(0), make([]byte, min(scanChunkBytes, stop-end))
 	for pos := end; pos < stop; pos += int64(len(chunk)) {
 		chunk = chunk[:min(int64(len(chunk)), stop-pos)]
 		if err := l.segments.readAt(chunk, pos); err != nil {
 			return 0, err
 		}
-		if !bytes.Equal(chunk, zeros[:len(chunk)]) {
-			dirty = pos + int64(len(bytes.TrimRight(chunk, "\x00"))) - end
+		if used := len(bytes.TrimRight(chunk, "\x00")); used > 0 {
+			dirty = pos + int64(used) - end
 		}
 	}
 	if dirty == 0 {
