@@ -133,6 +133,7 @@ type Log struct {
 	rolls     []roll     // since the last Step
 	inFlight  int64      // bytes appended and not yet confirmed or failed
 	open      int        // batches appended whose Done has not returned
+	done      int64      // batches whose Done has returned
 	prepared  int64      // end of the last segment whose file exists or is in waiting
 	wanted    int64      // where prepared must reach for the longest batch that waits for it
 	spareErr  error      // why there is no spare

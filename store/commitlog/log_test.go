@@ -417,6 +417,40 @@ func TestDrainWaitsForEveryDone(t *testing.T) {
 	}
 }
 
+func TestSettleDoesNotWaitForWhatComesLater(t *testing.T) {
+	l, _, _ := openLog(t, testOptions(vfs.NewMem()), 0)
+	defer l.Close()
+	var q Sequence
+	appendNow(t, l, record(&q, "first"))
+	done := func(*Batch, error) {}
+	add := func() {
+		if err := l.Append(&Batch{Entries: []Entry{record(&q, "x")}, Done: done}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add()
+	settled := make(chan struct{})
+	go func() { l.Settle(); close(settled) }()
+	for begin := time.Now(); ; { // something is always in flight
+		batches := l.Step()
+		if err := l.SpareStep(); err != nil { // nobody else makes the next segment
+			t.Fatal(err)
+		}
+		add()
+		if batches != nil {
+			l.Confirm(batches, func([]*Batch) {})
+		}
+		select {
+		case <-settled:
+			return
+		default:
+		}
+		if time.Since(begin) > 5*time.Second {
+			t.Fatal("Settle waits for ever")
+		}
+	}
+}
+
 func TestWhatIsNotSyncedIsBounded(t *testing.T) {
 	o := testOptions(vfs.NewMem())
 	o.AsyncFlush, o.UnsyncedBytesMax = true, 4<<10

@@ -68,18 +68,18 @@ func (l *Log) Drain() {
 	defer l.mu.Unlock()
 	l.closing = true
 	l.space.Broadcast()
-	l.settle()
+	for l.open > 0 {
+		l.space.Wait()
+	}
 }
 
-// Settle waits until all that was appended is confirmed or has failed.
+// Settle waits until all that has been appended so far is confirmed or has failed, and its Done has returned. It does not wait for what
+// others append meanwhile.
 func (l *Log) Settle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.settle()
-}
-
-func (l *Log) settle() {
-	for l.open > 0 {
+	appended := l.done + int64(l.open)
+	for l.done < appended && l.open > 0 {
 		l.space.Wait()
 	}
 }

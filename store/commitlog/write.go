@@ -211,8 +211,8 @@ func (l *Log) release(size int64) {
 // settled counts batches whose Done has returned.
 func (l *Log) settled(n int) {
 	l.mu.Lock()
-	if l.open -= n; l.open == 0 {
-		l.space.Broadcast()
-	}
+	l.open -= n
+	l.done += int64(n)
+	l.space.Broadcast()
 	l.mu.Unlock()
 }
