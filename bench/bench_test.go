@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"hash/crc32"
 	"strings"
 	"testing"
 	"time"
@@ -91,7 +92,7 @@ func TestCountRecords(t *testing.T) {
 	for i := range 3 {
 		r := message.Record{QueueOffset: int64(i), Body: []byte("body"), Topic: []byte("T")}
 		one := make([]byte, r.EncodedSize())
-		r.Encode(one, 0x5f5e1ab0)
+		r.Encode(one, crc32.ChecksumIEEE(r.Body))
 		b = append(b, one...)
 	}
 	if n, err := countRecords(b, false); n != 3 || err != nil {
@@ -100,6 +101,10 @@ func TestCountRecords(t *testing.T) {
 	if n, err := countRecords(b[:len(b)-1], false); n != 2 || err == nil {
 		t.Errorf("cut short: %d records, %v; want 2 and an error", n, err)
 	}
+	if n, err := countRecords(b, true); n != 3 || err != nil {
+		t.Errorf("verified: %d records, %v; want 3", n, err)
+	}
+	b[len(b)-30] ^= 1
 	if _, err := countRecords(b, true); err == nil {
 		t.Error("a wrong checksum was not found")
 	}

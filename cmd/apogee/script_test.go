@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,28 +48,33 @@ func setupScript(e *testscript.Env) error {
 
 type ports struct{ namesrv, broker, admin, ha int }
 
+// Ports of the scripts' servers lie below the range that systems take outgoing connections' ports from: one of those could take a
+// port between the search and the server's start.
+const (
+	portsFirst, portsLast = 10_000, 28_000
+	portsPerServer        = 8
+)
+
+// nextPorts makes the scripts of one run, which run beside one another, search in different places.
+var nextPorts = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(portsLast - portsFirst))
+	return &n
+}()
+
 // freePorts finds ports that nobody listens on; the one two below the broker's is free too.
 func freePorts() (p ports, err error) {
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close()
-		}
-	}()
-	take := func(at int) int {
-		l, e := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", at))
-		if e != nil {
-			err = e
-			return 0
-		}
-		held = append(held, l)
-		return l.Addr().(*net.TCPAddr).Port
-	}
-	for range 20 {
+	for range 100 {
+		base := portsFirst + int(nextPorts.Add(portsPerServer))%(portsLast-portsFirst)
 		err = nil
-		p = ports{namesrv: take(0), broker: take(0), admin: take(0), ha: take(0)}
-		if take(p.broker - 2); err == nil {
-			return p, nil
+		for port := base; port < base+portsPerServer && err == nil; port++ {
+			var l net.Listener
+			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+				err = l.Close()
+			}
+		}
+		if err == nil {
+			return ports{namesrv: base, broker: base + 3, admin: base + 4, ha: base + 5}, nil
 		}
 	}
 	return p, fmt.Errorf("no free ports: %w", err)
