@@ -111,6 +111,8 @@ class LegacyPullTest {
         sendBodies(producer, topic, "m", 10);
         MessageQueue queue = Clients.onlyQueue(producer, topic);
         DefaultMQPullConsumer pull = clients.start(clients.newLegacyPull(group));
+        // The first pull makes the group; a commit for a group that the broker does not know is refused.
+        assertEquals(10, pull.pull(queue, "*", 0, 32).getMsgFoundList().size());
         pull.updateConsumeOffset(queue, 6);
         pull.getOffsetStore().persistAll(Set.of(queue)); // persist(queue) does nothing
         Await.until("the commit", () -> clients.committed(group, topic) == 6);
