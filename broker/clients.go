@@ -131,8 +131,11 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 	}
 	b.clients.joinProducers(r, &h)
 	b.clients.watch(r.Conn)
+	// The answer goes first: Java's client drops a change notice that comes while its own heartbeat is under way, and then is refused
+	// with SUBSCRIPTION_NOT_LATEST until the next one.
+	r.Reply(remoting.Respond(protocol.RespSuccess, &protocol.HeartbeatResult{SupportsV2: true, SubscriptionChanged: changed}), nil)
 	b.clients.tell(notices)
-	return remoting.Respond(protocol.RespSuccess, &protocol.HeartbeatResult{SupportsV2: true, SubscriptionChanged: changed}), nil
+	return nil, remoting.ErrLater
 }
 
 // joinConsumer enters a heartbeat of one group. differs: another member's heartbeat came between, so that this one's subscriptions may

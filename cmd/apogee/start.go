@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/apogeemq/apogee/server"
 	"github.com/spf13/cobra"
@@ -57,10 +61,26 @@ func serve(c *cobra.Command, config server.Config) error {
 	}
 	node.WriteInfo(c.OutOrStdout(), buildVersion().Version)
 	<-ctx.Done()
-	fmt.Fprintln(c.OutOrStdout(), "Stopping: no more messages are taken, what is in flight is finished.")
-	if err := node.Close(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("the stop was not clean: %w", err)
+	fmt.Fprintln(c.OutOrStdout(), "Stopping: no more messages are taken, what is in flight is finished. A second signal ends it at once.")
+	return stop(c, node, 2*config.DrainTimeout)
+}
+
+// stop drains the node, for so long. What then is not finished is left as a crash would leave it, which loses nothing acknowledged.
+func stop(c *cobra.Command, node *server.Server, limit time.Duration) error {
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	stopped := make(chan error, 1)
+	go func() { stopped <- node.Close(context.WithoutCancel(c.Context())) }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			return fmt.Errorf("the stop was not clean: %w", err)
+		}
+		fmt.Fprintln(c.OutOrStdout(), "Stopped.")
+		return nil
+	case <-again:
+		return errors.New("ended by a second signal; the next start recovers")
+	case <-time.After(limit):
+		return fmt.Errorf("not stopped after %v (twice drainTimeout); ended, the next start recovers", limit)
 	}
-	fmt.Fprintln(c.OutOrStdout(), "Stopped.")
-	return nil
 }
