@@ -148,6 +148,12 @@ var namesResponseCode = map[ResponseCode]string{
 	RespPolicyNotExist:                       "POLICY_NOT_EXIST",
 }
 
+// Known tells whether the code is one of RocketMQ's.
+func (c ResponseCode) Known() bool {
+	_, ok := namesResponseCode[c]
+	return ok
+}
+
 // String returns RocketMQ's name of the code, or the number where it has none.
 func (c ResponseCode) String() string {
 	if n, ok := namesResponseCode[c]; ok {

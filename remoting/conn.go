@@ -19,16 +19,19 @@ import (
 
 // env is what a connection has from its server or client.
 type env struct {
-	log           *slog.Logger
-	now           func() time.Time
-	frameBytesMax int
-	outBytesMax   int
-	overflow      overflow
-	idleTimeout   time.Duration
-	callTimeout   time.Duration
-	serialize     protocol.Serialization // of requests that we send
-	traffic       traffic
-	ids           atomic.Uint64
+	log             *slog.Logger
+	now             func() time.Time
+	frameBytesMax   int
+	outBytesMax     int
+	requestBytesMax int64 // 0 in a client's: what it asks for is its own
+	memory          memory
+	purge           func(*Conn) // drops what waits in lanes for a closed connection; nil in a client
+	overflow        overflow
+	idleTimeout     time.Duration
+	callTimeout     time.Duration
+	serialize       protocol.Serialization // of requests that we send
+	traffic         traffic
+	ids             atomic.Uint64
 }
 
 // overflow is what happens to a connection that does not drain.
@@ -56,9 +59,16 @@ type Conn struct {
 	calls  callTable
 
 	received   time.Time    // when the last read returned; the reader's
+	tookFrame  bool         // the last round had a whole frame; the reader's
 	lastActive atomic.Int64 // Unix time in ns
-	inBytes    atomic.Int32 // size of the read buffer, for the janitor
-	stopping   atomic.Bool  // the reader shall end; set before a read deadline wakes it
+	inBytes    atomic.Int32 // size of the read buffer
+	partial    atomic.Int64 // Unix time in ns since when a frame is incomplete, 0 when none is
+	writing    atomic.Int64 // Unix time in ns since when the write that is under way runs, 0 when none does
+
+	held         atomic.Int64       // bytes of memory, see memory.go
+	requestBytes atomic.Int64       // of which belong to requests in lanes
+	backlogs     [laneCount]backlog // each guarded by its lane's mu
+	stopping     atomic.Bool        // the reader shall end; set before a read deadline wakes it
 
 	mu        sync.Mutex // guards the following
 	cond      sync.Cond  // the flusher wrote or ended, or the connection closed
@@ -178,6 +188,15 @@ func resubmit(r *Request) {
 	}
 }
 
+// dropAll drops requests that nobody waits for any more.
+func dropAll(r *Request) {
+	for r != nil {
+		next := r.next
+		r.recycle()
+		r = next
+	}
+}
+
 // ClosedError says that a connection was closed, and why.
 type ClosedError struct{ Addr, Reason string }
 
@@ -205,6 +224,9 @@ func (c *Conn) close(level slog.Level, reason string) {
 	c.closed, c.reason = true, reason
 	b := c.out
 	c.out = nil
+	if b != nil {
+		c.charge(-b.size)
+	}
 	parked := c.parked
 	c.parked = nil
 	c.cond.Broadcast()
@@ -214,10 +236,9 @@ func (c *Conn) close(level slog.Level, reason string) {
 	if b != nil {
 		b.drop()
 	}
-	for parked != nil {
-		next := parked.next
-		parked.recycle()
-		parked = next
+	dropAll(parked)
+	if c.env.purge != nil {
+		c.env.purge(c)
 	}
 	c.calls.close(err)
 	c.env.log.Log(context.Background(), level, "connection closed", "remote", remote, "id", c.id, "reason", reason)
@@ -233,6 +254,7 @@ func (c *Conn) finish() {
 	callbacks := c.onClose
 	c.onClose = nil
 	c.mu.Unlock()
+	c.chargeIn(0)
 	for _, f := range callbacks {
 		f()
 	}
@@ -250,6 +272,7 @@ type end interface {
 func (c *Conn) readFrames(e end) error {
 	for {
 		err := c.round(e)
+		c.notePartial()
 		if err == nil {
 			err = c.waitDrained()
 		}
@@ -261,7 +284,7 @@ func (c *Conn) readFrames(e end) error {
 				return errStopped
 			}
 			c.in.shrink()
-			c.inBytes.Store(int32(len(c.in.buf)))
+			c.chargeIn(len(c.in.buf))
 			err = c.resume()
 		}
 		if err != nil {
@@ -282,7 +305,7 @@ func (c *Conn) resume() error {
 // round hands over the whole frames in the buffer.
 func (c *Conn) round(e end) error {
 	defer e.endRound(c)
-	for {
+	for c.tookFrame = false; ; c.tookFrame = true {
 		f, err := c.in.next(c.env.frameBytesMax)
 		if err != nil || f == nil {
 			return err
@@ -293,13 +316,25 @@ func (c *Conn) round(e end) error {
 	}
 }
 
+// notePartial keeps since when a frame is incomplete.
+func (c *Conn) notePartial() {
+	switch {
+	case len(c.in.unread()) == 0:
+		if c.partial.Load() != 0 {
+			c.partial.Store(0)
+		}
+	case c.partial.Load() == 0 || c.tookFrame:
+		c.partial.Store(c.received.UnixNano())
+	}
+}
+
 // fill reads once.
 func (c *Conn) fill() error {
 	if c.stopping.Load() {
 		return errStopped
 	}
 	room := c.in.room()
-	c.inBytes.Store(int32(len(c.in.buf)))
+	c.chargeIn(len(c.in.buf))
 	n, err := c.nc.Read(room)
 	if n == 0 {
 		if err == nil {
@@ -412,6 +447,7 @@ func (c *Conn) unlockOut(b *outBatch, size int) {
 	c.outBytes += size
 	start := !c.flushing
 	c.flushing = true
+	c.charge(size)
 	c.mu.Unlock()
 	if start {
 		go c.flushFunc()
@@ -426,8 +462,11 @@ func (c *Conn) flush() {
 		c.out = nil
 		c.mu.Unlock()
 		size := b.size
+		c.writing.Store(c.env.now().UnixNano())
 		err := b.write(c.nc, c.vectored)
+		c.writing.Store(0)
 		b.drop()
+		c.charge(-size)
 		if err != nil {
 			c.close(slog.LevelDebug, fmt.Sprintf("write: %v", err))
 		} else {
@@ -516,7 +555,17 @@ func (c *Conn) scan(now time.Time) {
 		e.done(nil, &TimeoutError{Addr: c.remoteName(), Code: protocol.RequestCode(e.code), After: c.env.callTimeout})
 	}
 	quiet := now.Sub(c.LastActive())
+	since := func(at *atomic.Int64) time.Duration {
+		if ns := at.Load(); ns != 0 {
+			return now.Sub(time.Unix(0, ns))
+		}
+		return 0
+	}
 	switch {
+	case since(&c.partial) >= c.env.idleTimeout: // whatever trickles in meanwhile
+		c.close(slog.LevelInfo, fmt.Sprintf("a frame has been incomplete for %s", since(&c.partial).Round(time.Second)))
+	case since(&c.writing) >= c.env.idleTimeout:
+		c.close(slog.LevelInfo, fmt.Sprintf("the peer has not read its answers for %s", since(&c.writing).Round(time.Second)))
 	case quiet >= c.env.idleTimeout:
 		c.close(slog.LevelDebug, fmt.Sprintf("idle for %s", quiet.Round(time.Second)))
 	case quiet >= shrinkAfter && c.inBytes.Load() > readBytesMin:

@@ -188,6 +188,11 @@ func (s *Server) enqueue(c *Conn, b []byte) error {
 		r.answer(nil, protocol.Errorf(protocol.RespRequestCodeNotSupported, " request type %d not supported", r.Code), false)
 		return nil
 	}
+	if err := c.chargeRequest(r); err != nil {
+		s.metrics.requestsRefused.Add(1)
+		r.answer(nil, protocol.Errorf(protocol.RespSystemBusy, "%s", err), false)
+		return nil
+	}
 	r.route.lane.submit(r)
 	return nil
 }

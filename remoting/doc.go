@@ -10,10 +10,11 @@
 // janitor each (idle connections, timeouts). Shutdown and Close wait for all of them.
 //
 // Back-pressure. Answers are queued, never waited for. A peer that does not read them is not read from while half of OutBytesMax
-// waits, its pulls are parked meanwhile, and beyond OutBytesMax, or idle for IdleTimeout, its connection is closed.
+// waits, its pulls are parked meanwhile, and beyond OutBytesMax, or idle for IdleTimeout, its connection is closed. In a lane
+// connections take turns. What all of them hold is bounded together: the largest is closed (memory.go).
 //
 // Locks. Conn.mu guards the output queue and whether the connection is open; callTable.mu a connection's own requests; lane.mu a
-// lane's queue; Server.mu and Client.mu the set of connections. Server.mu or Client.mu may be held while Conn.mu is taken; otherwise
+// lane's queue and the connections' backlogs in it; Server.mu and Client.mu the set of connections. Server.mu or Client.mu may be held while Conn.mu is taken; otherwise
 // no two are held together, and none while anything blocks or foreign code runs (but for the function given to AppendOut).
 //
 // Memory. A reader decodes in place: what a Sink or a callback gets is valid for the time its contract names. Frames of other lanes

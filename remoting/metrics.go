@@ -52,6 +52,9 @@ type RouteMetrics struct {
 	others  sync.Map // protocol.ResponseCode -> *atomic.Uint64
 }
 
+// otherCode counts the codes that RocketMQ does not have.
+const otherCode protocol.ResponseCode = -1
+
 // ObserveN counts n requests that were answered with code after d each. It is for a Sink's batches; Request.Reply calls it itself.
 func (m *RouteMetrics) ObserveN(code protocol.ResponseCode, d time.Duration, n int) {
 	m.observe(code, d, n, false)
@@ -67,6 +70,9 @@ func (m *RouteMetrics) observe(code protocol.ResponseCode, d time.Duration, n in
 		m.success.Add(uint64(n))
 		return
 	}
+	if !code.Known() { // a consumer's, sent on: a peer must not make up labels
+		code = otherCode
+	}
 	c, ok := m.others.Load(code)
 	if !ok {
 		c, _ = m.others.LoadOrStore(code, new(atomic.Uint64))
@@ -79,6 +85,9 @@ type serverMetrics struct {
 	opened, open [wireHTTP2 + 1]atomic.Int64 // by wire
 	refused      [refusedCount]atomic.Uint64
 	unknownCodes atomic.Uint64
+
+	memoryClosed    atomic.Uint64 // connections that held the most when MemoryBytesMax was passed
+	requestsRefused atomic.Uint64 // beyond RequestBytesMax
 }
 
 // refusal is why a connection was not served.
@@ -108,6 +117,9 @@ var (
 	descOpened    = prometheus.NewDesc("apogee_connections_total", "Connections by what they spoke.", []string{"kind"}, nil)
 	descOpen      = prometheus.NewDesc("apogee_connections", "Open connections by what they speak.", []string{"kind"}, nil)
 	descRefused   = prometheus.NewDesc("apogee_connections_refused_total", "Connections that were not served.", []string{"reason"}, nil)
+	descMemory    = prometheus.NewDesc("apogee_connections_bytes", "Memory that connections hold: unread output, unanswered requests, incomplete frames.", nil, nil)
+	descRelieved  = prometheus.NewDesc("apogee_connections_relieved_total", "Connections closed because all together held too much memory.", nil, nil)
+	descOverdrawn = prometheus.NewDesc("apogee_requests_refused_total", "Requests refused because their connection had too many unanswered.", nil, nil)
 	descBytes     = prometheus.NewDesc("apogee_network_bytes_total", "Bytes over remoting connections (inside TLS).", []string{"direction"}, nil)
 )
 
@@ -120,7 +132,7 @@ type collector struct{ s *Server }
 // Describe lists the metrics.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descSeconds, descResponses, descUnknown, descQueued, descRunning, descRejected,
-		descOpened, descOpen, descRefused, descBytes} {
+		descOpened, descOpen, descRefused, descBytes, descMemory, descRelieved, descOverdrawn} {
 		ch <- d
 	}
 }
@@ -157,6 +169,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for r := refusal(0); r < refusedCount; r++ {
 		counter(descRefused, c.s.metrics.refused[r].Load(), r.String())
 	}
+	gauge(descMemory, c.s.env.memory.held.Load())
+	counter(descRelieved, c.s.metrics.memoryClosed.Load())
+	counter(descOverdrawn, c.s.metrics.requestsRefused.Load())
 	counter(descBytes, c.s.env.traffic.bytesIn.Load(), "in")
 	counter(descBytes, c.s.env.traffic.bytesOut.Load(), "out")
 }

@@ -17,11 +17,12 @@ type Request struct {
 	Namespace string // header field ns, when nsd is true (LaneSend: after ReadContext)
 	Trace     []byte // header field traceparent or TRACE_CONTEXT, for spans (LaneSend: after ReadContext)
 
-	route *routeState
-	next  *Request // in a lane's queue
-	frame []byte   // a copy of the frame; nil in LaneSend, whose frames stay in the connection's buffer
-	local func(*Response, error)
-	state uint32 // requestOpen or requestAnswered, atomically
+	route   *routeState
+	next    *Request // in a lane's queue
+	frame   []byte   // a copy of the frame; nil in LaneSend, whose frames stay in the connection's buffer
+	charged int      // bytes that count for the connection
+	local   func(*Response, error)
+	state   uint32 // requestOpen or requestAnswered, atomically
 }
 
 const (
@@ -119,6 +120,7 @@ func (r *Request) recycle() {
 	if r.frame == nil {
 		return
 	}
+	r.discharge()
 	frame, fields := r.frame[:0], r.Fields[:0]
 	if cap(frame) > ownFrameBytesMax {
 		frame = make([]byte, 0, 1024)

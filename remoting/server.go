@@ -16,10 +16,12 @@ import (
 
 // Defaults of a ServerConfig.
 const (
-	DefaultIdleTimeout    = 120 * time.Second // RocketMQ's serverChannelMaxIdleTimeSeconds
-	DefaultOutBytesMax    = 64 << 20
-	DefaultConnectionsMax = 100_000
-	DefaultCallTimeout    = 10 * time.Second // of requests that a server sends
+	DefaultIdleTimeout     = 120 * time.Second // RocketMQ's serverChannelMaxIdleTimeSeconds
+	DefaultOutBytesMax     = 64 << 20
+	DefaultRequestBytesMax = 64 << 20
+	DefaultMemoryBytesMax  = 1 << 30
+	DefaultConnectionsMax  = 100_000
+	DefaultCallTimeout     = 10 * time.Second // of requests that a server sends
 )
 
 // ServerConfig says what a server serves and within which limits. Zero values mean the defaults.
@@ -28,11 +30,13 @@ type ServerConfig struct {
 	NewSink func(*Conn) Sink // called at a connection's first request of LaneSend, on its reader
 	Listen  []string         // host:port; bound by NewServer, served from Start on
 
-	FrameBytesMax  int           // of a frame without its length field
-	IdleTimeout    time.Duration // a connection without traffic is closed
-	ConnectionsMax int           // of all kinds
-	OutBytesMax    int           // output of one connection that it has not read, payloads included; beyond, it is closed
-	Lanes          map[Lane]LaneLimits
+	FrameBytesMax   int           // of a frame without its length field
+	IdleTimeout     time.Duration // a connection without traffic is closed
+	ConnectionsMax  int           // of all kinds
+	OutBytesMax     int           // output of one connection that it has not read, payloads included; beyond, it is closed
+	RequestBytesMax int           // requests of one connection that are not answered, with requestOverheadBytes each; beyond, they are refused
+	MemoryBytesMax  int           // what all connections hold together; beyond, those that hold the most are closed
+	Lanes           map[Lane]LaneLimits
 
 	TLSMode TLSMode
 	TLS     func() (*tls.Config, error) // asked at each handshake; nil: a self-signed certificate
@@ -80,13 +84,15 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{
 		cfg: cfg, own: sync.OnceValues(selfSigned),
 		env: env{log: cfg.Logger, now: cfg.Now, frameBytesMax: cfg.FrameBytesMax, outBytesMax: cfg.OutBytesMax,
-			overflow: overflowCloses, idleTimeout: cfg.IdleTimeout, callTimeout: DefaultCallTimeout},
+			overflow: overflowCloses, idleTimeout: cfg.IdleTimeout, callTimeout: DefaultCallTimeout,
+			requestBytesMax: int64(cfg.RequestBytesMax), memory: memory{limit: int64(cfg.MemoryBytesMax), pressure: make(chan struct{}, 1)}},
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 		conns: make(map[*Conn]struct{}), listeners: make(map[net.Listener]struct{}),
 	}
 	if err := s.makeRoutes(); err != nil {
 		return nil, err
 	}
+	s.env.purge = s.purge
 	for _, addr := range cfg.Listen {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -106,6 +112,8 @@ func (cfg *ServerConfig) setDefaults() {
 	setDefault(&cfg.IdleTimeout, DefaultIdleTimeout)
 	setDefault(&cfg.ConnectionsMax, DefaultConnectionsMax)
 	setDefault(&cfg.OutBytesMax, DefaultOutBytesMax)
+	setDefault(&cfg.RequestBytesMax, DefaultRequestBytesMax)
+	setDefault(&cfg.MemoryBytesMax, DefaultMemoryBytesMax)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -133,7 +141,7 @@ func (s *Server) makeRoutes() error {
 		if limits.Workers < 1 || limits.Queue < 0 {
 			return fmt.Errorf("lane %s: Workers=%d, Queue=%d: at least one worker is needed", kind, limits.Workers, limits.Queue)
 		}
-		s.lanes[kind] = newLane(kind.String(), limits, check)
+		s.lanes[kind] = newLane(kind, kind.String(), limits, check)
 	}
 	for _, r := range s.cfg.Routes {
 		if r.Lane >= laneCount {
@@ -271,6 +279,8 @@ func (s *Server) janitor() {
 			return
 		case <-t.C:
 			s.scan()
+		case <-s.env.memory.pressure:
+			s.relieve()
 		}
 	}
 }

@@ -52,6 +52,8 @@ type Config struct {
 	UnsyncedBytesMax, ViewLagBytesMax          int64
 	AcceptDamage                               bool
 	FrameBytesMax, OutBytesMax, ConnectionsMax int64
+	RequestBytesMax                            int64
+	ConnectionBytesMax                         int64 // 0: half of the process's memory
 	IdleTimeout, DrainTimeout                  time.Duration
 	TLSMode                                    remoting.TLSMode
 	TLSCert, TLSKey                            string
@@ -77,7 +79,7 @@ func DefaultConfig() Config {
 		DelayLevels:   broker.DefaultDelayLevels(),
 		FlushInterval: 500 * time.Millisecond, SegmentBytes: 1 << 30,
 		UnsyncedBytesMax: 32 << 20, ViewLagBytesMax: 256 << 20,
-		FrameBytesMax: 16 << 20, OutBytesMax: 64 << 20, ConnectionsMax: 100_000,
+		FrameBytesMax: 16 << 20, OutBytesMax: 64 << 20, ConnectionsMax: 100_000, RequestBytesMax: 64 << 20,
 		IdleTimeout: 120 * time.Second, DrainTimeout: 10 * time.Second,
 		LogLevel: "info",
 		Namesrv:  namesrv.DefaultConfig(),
@@ -172,6 +174,8 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"brokerId", c.BrokerID, 0, 0},
 		{"connectionsMax", c.ConnectionsMax, 1, 1 << 30},
 		{"outBytesMax", c.OutBytesMax, 1 << 20, 16 << 30},
+		{"requestBytesMax", c.RequestBytesMax, c.FrameBytesMax + 64<<10, 16 << 30},
+		{"connectionBytesMax", c.ConnectionBytesMax, 0, 1 << 40},
 	}
 	for _, l := range limits {
 		if l.value < l.least || l.value > l.most {

@@ -49,3 +49,15 @@ func (c *Config) budget() (total, log int64) {
 	total = max(total, memoryLeast)
 	return total, min(total/3, logMemoryMost)
 }
+
+// connectionMemoryLeast is what connections get however small the process is: a few large messages on their way.
+const connectionMemoryLeast = 128 << 20
+
+// connectionMemory returns what the connections of a role may hold.
+func (c *Config) connectionMemory() int64 {
+	if c.ConnectionBytesMax > 0 {
+		return c.ConnectionBytesMax
+	}
+	total, _ := c.budget()
+	return max(total/2, connectionMemoryLeast)
+}

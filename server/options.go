@@ -67,6 +67,8 @@ func Options() []Option {
 		boolean("acceptDamage", "take messages although the middle of the log is damaged", func(c *Config) *bool { return &c.AcceptDamage }),
 		size("frameBytesMax", "longest frame", func(c *Config) *int64 { return &c.FrameBytesMax }),
 		size("outBytesMax", "most output that a connection may leave unread", func(c *Config) *int64 { return &c.OutBytesMax }),
+		size("requestBytesMax", "most bytes of a connection's requests that are not answered, 2 KiB for each besides", func(c *Config) *int64 { return &c.RequestBytesMax }),
+		size("connectionBytesMax", "memory of all connections of a role; 0: half of memoryMax, but 128 MiB at least", func(c *Config) *int64 { return &c.ConnectionBytesMax }),
 		number("connectionsMax", "most connections of one port", func(c *Config) *int64 { return &c.ConnectionsMax }),
 		period("idleTimeout", "a connection without traffic is closed", func(c *Config) *time.Duration { return &c.IdleTimeout }),
 		period("drainTimeout", "for what is in flight at a stop", func(c *Config) *time.Duration { return &c.DrainTimeout }),

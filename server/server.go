@@ -210,7 +210,7 @@ func (s *Server) remotingConfig(routes []remoting.Route, sink func(*remoting.Con
 	c := remoting.ServerConfig{
 		Routes: routes, NewSink: sink,
 		FrameBytesMax: int(s.c.FrameBytesMax), IdleTimeout: s.c.IdleTimeout, ConnectionsMax: int(s.c.ConnectionsMax),
-		OutBytesMax: int(s.c.OutBytesMax), TLSMode: s.c.TLSMode, Logger: s.log, Now: time.Now,
+		OutBytesMax: int(s.c.OutBytesMax), RequestBytesMax: int(s.c.RequestBytesMax), MemoryBytesMax: int(s.c.connectionMemory()), TLSMode: s.c.TLSMode, Logger: s.log, Now: time.Now,
 		Authorize: allowAll, Admit: admitAll,
 	}
 	for _, p := range ports {
