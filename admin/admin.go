@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,17 +20,16 @@ type Server struct {
 	http http.Server
 }
 
-// New makes the server: metrics from g; health tells whether the process works at all, ready whether it serves clients now.
-func New(g prometheus.Gatherer, health, ready func() error) *Server {
+// New makes the server: metrics from g; health tells whether the process works at all, ready whether it serves clients now; profiles,
+// unless nil, answers below /debug/pprof/.
+func New(g prometheus.Gatherer, health, ready func() error, profiles http.Handler) *Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", check(health))
 	mux.HandleFunc("GET /readyz", check(ready))
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	if profiles != nil {
+		mux.Handle("/debug/pprof/", profiles)
+	}
 	return &Server{http: http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}}
 }
 

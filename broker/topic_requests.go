@@ -22,11 +22,8 @@ func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	if err := message.CheckTopic(h.Topic); err != nil {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
-	}
-	if b.topics.isSystem(h.Topic) {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "The topic[%s] is conflict with system topic.", h.Topic)
+	if err := b.checkNewTopic(h.Topic); err != nil {
+		return nil, err
 	}
 	if h.ReadQueues < 0 || h.WriteQueues < 0 || h.ReadQueues > queuesMax || h.WriteQueues > queuesMax {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to %d are possible", h.Topic, h.ReadQueues, h.WriteQueues, queuesMax)
@@ -44,6 +41,34 @@ func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
 		return nil, sendFailure(err)
 	}
 	return nil, remoting.ErrLater
+}
+
+func (b *Broker) checkNewTopic(name string) error {
+	if err := message.CheckTopic(name); err != nil {
+		return protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+	}
+	if b.topics.isSystem(name) {
+		return protocol.Errorf(protocol.RespInvalidParameter, "The topic[%s] is conflict with system topic.", name)
+	}
+	return nil
+}
+
+// CreateTopic makes a topic that clients read and write, or gives one that is there as many queues, 1 to 65536; done is told once that
+// is durable.
+func (b *Broker) CreateTopic(name string, queues int32, done func(error)) error {
+	if err := b.checkNewTopic(name); err != nil {
+		return err
+	}
+	if queues < 1 || queues > queuesMax {
+		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d queues; 1 to %d are possible", name, queues, queuesMax)
+	}
+	c, there := b.Topic(name)
+	if !there {
+		c = protocol.TopicConfig{TopicName: name, Perm: protocol.PermRead | protocol.PermWrite, FilterType: protocol.FilterTypeSingleTag}
+	}
+	c.ReadQueues, c.WriteQueues = queues, queues
+	_, err := b.topics.set(c, done)
+	return err
 }
 
 // topicAttributes are the names that a topic may have (TopicAttributes).

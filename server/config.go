@@ -3,7 +3,9 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -61,8 +63,21 @@ type Config struct {
 	LogLevel                                   string
 	Namesrv                                    namesrv.Config
 
-	// FS, when set, holds everything instead of the disk: a broker in memory.
+	// FS, when set, holds everything instead of the disk: a broker in memory. A node that is made with the FS of a closed one finds
+	// what that one stored.
 	FS vfs.FS
+	// Logger, when set, gets what the node logs, instead of stderr from LogLevel on.
+	Logger *slog.Logger
+	// Profiles, when set, answers what is asked below /debug/pprof/ on the admin port.
+	Profiles http.Handler
+}
+
+// MemoryConfig is a node for tests: in memory, on free ports of the loopback. See NamesrvAddr for where it is, once started.
+func MemoryConfig() Config {
+	c := DefaultConfig()
+	c.FS, c.Dir, c.Listen = vfs.NewMem(), "data", "127.0.0.1"
+	c.NamesrvPort, c.BrokerPort, c.AdminPort = 0, 0, 0
+	return c
 }
 
 // DefaultConfig returns RocketMQ's defaults where it has them, but for synchronous flush.
@@ -156,14 +171,25 @@ func (c *Config) checkPorts(fault func(key string, value any, format string, arg
 	take("adminPort", c.AdminPort)
 }
 
+const (
+	segmentStepBytes = 256 << 10 // segments are multiples of it
+	recordRoomBytes  = 64 << 10  // of a record, beside the message's body
+)
+
+// leastSegment is the shortest segment for messages of that size.
+func leastSegment(messageBytesMax int64) int64 {
+	n := 2 * (messageBytesMax + recordRoomBytes)
+	return (n + segmentStepBytes - 1) / segmentStepBytes * segmentStepBytes
+}
+
 func (c *Config) checkSizes(fault func(key string, value any, format string, args ...any)) {
 	limits := []struct {
 		key         string
 		value       int64
 		least, most int64
 	}{
-		{"mappedFileSizeCommitLog", c.SegmentBytes, 256 << 10, 64 << 30},
-		{"maxMessageSize", c.MessageBytesMax, 1, c.SegmentBytes/2 - 64<<10},
+		{"mappedFileSizeCommitLog", c.SegmentBytes, segmentStepBytes, 64 << 30},
+		{"maxMessageSize", c.MessageBytesMax, 1, c.SegmentBytes/2 - recordRoomBytes},
 		{"maxTransferBytesOnMessageInMemory", c.TransferBytesMax, 1, c.OutBytesMax},
 		{"maxTransferCountOnMessageInMemory", c.TransferCountMax, 1, 1024},
 		{"frameBytesMax", c.FrameBytesMax, 64 << 10, 1 << 30},
@@ -182,7 +208,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 			fault(l.key, l.value, "want %d to %d", l.least, l.most)
 		}
 	}
-	if c.SegmentBytes%(256<<10) != 0 {
+	if c.SegmentBytes%segmentStepBytes != 0 {
 		fault("mappedFileSizeCommitLog", c.SegmentBytes, "want a multiple of 256 KiB")
 	}
 	if c.MemoryBytesMax != 0 && c.MemoryBytesMax < memoryLeast {

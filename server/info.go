@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,26 @@ func dialable(a netip.AddrPort) string {
 		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	return netip.AddrPortFrom(host, a.Port()).String()
+}
+
+// Info says where a node is and what it is, for programs.
+type Info struct {
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+	Namesrv string `json:"namesrv,omitempty"` // host:port, as are the next two
+	Broker  string `json:"broker,omitempty"`
+	Admin   string `json:"admin"`
+	Cluster string `json:"cluster"`
+	Name    string `json:"broker_name"`
+	TookMS  int64  `json:"took_ms"` // the start
+}
+
+// Info returns what WriteInfo tells an operator. The node has been started.
+func (s *Server) Info(version string) Info {
+	return Info{
+		Version: version, PID: os.Getpid(), Namesrv: s.NamesrvAddr(), Broker: s.BrokerAddr(), Admin: s.AdminAddr(),
+		Cluster: s.c.Cluster, Name: s.c.BrokerName, TookMS: s.took.Milliseconds(),
+	}
 }
 
 // WriteInfo tells an operator what runs where, what clients will be told, and what an acknowledgement means.

@@ -40,6 +40,13 @@ func machineMemory() int64 {
 	return 0
 }
 
+// MemoryLimit is what the whole process should stay below, in bytes. A node that has the process to itself hands it to
+// debug.SetMemoryLimit; one that is embedded leaves the program's limit alone.
+func (c *Config) MemoryLimit() int64 {
+	total, _ := c.budget()
+	return total
+}
+
 // budget returns the process's memory, and the part of it that the log gets.
 func (c *Config) budget() (total, log int64) {
 	total = c.MemoryBytesMax

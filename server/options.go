@@ -222,6 +222,7 @@ func logLevel(name string) (l slog.Level, err error) {
 
 // Sources are where Load reads from; later ones win: RocketMQ's properties, the file, the environment, the flags.
 type Sources struct {
+	InMemory   bool              // start from MemoryConfig, not DefaultConfig
 	Properties string            // a RocketMQ broker.conf; keys that mean nothing here are reported and passed over
 	File       string            // YAML, a key a line
 	Env        []string          // as os.Environ
@@ -273,6 +274,9 @@ func Load(s Sources) (c Config, ignored []string, err error) {
 	errs = append(errs, k.Load(confmap.Provider(env, ""), nil), k.Load(confmap.Provider(flags, ""), nil))
 
 	c = DefaultConfig()
+	if s.InMemory {
+		c = MemoryConfig()
+	}
 	for _, key := range k.Keys() {
 		o, ok := byKey[key]
 		if !ok {

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -54,25 +53,23 @@ type Server struct {
 	closeErr error
 }
 
-// memorySegmentBytes is the most that a log segment takes of a node in memory, unless messages are longer.
-const memorySegmentBytes = 16 << 20
-
 // New checks the configuration. The node does nothing before Start.
 func New(c Config) (*Server, error) {
 	if c.FS != nil { // segments are made whole, in memory
-		c.SegmentBytes = min(c.SegmentBytes, max(memorySegmentBytes, 4*c.MessageBytesMax&^(1<<20-1)))
+		c.SegmentBytes = min(c.SegmentBytes, leastSegment(c.MessageBytesMax))
 	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	level, err := logLevel(c.LogLevel)
-	if err != nil {
-		return nil, err
+	log := c.Logger
+	if log == nil {
+		level, err := logLevel(c.LogLevel)
+		if err != nil {
+			return nil, err
+		}
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	return &Server{
-		c: c, stop: make(chan struct{}),
-		log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-	}, nil
+	return &Server{c: c, stop: make(chan struct{}), log: log}, nil
 }
 
 // Start opens the directory, recovers it and begins to serve; the node is ready when it returns. After an error nothing is left running.
@@ -88,10 +85,6 @@ func (s *Server) Start(ctx context.Context) error {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	total, _ := s.c.budget()
-	if s.c.FS == nil {
-		debug.SetMemoryLimit(total)
-	}
 	s.client = remoting.NewClient(remoting.ClientConfig{Logger: s.log})
 	if err := s.bind(); err != nil {
 		return err
@@ -298,7 +291,7 @@ func (s *Server) serve() error {
 		s.wait.Add(1)
 		go s.ticker()
 	}
-	s.adminServer = admin.New(registry, s.health, s.readiness)
+	s.adminServer = admin.New(registry, s.health, s.readiness, s.c.Profiles)
 	s.wait.Add(1)
 	go func() {
 		defer s.wait.Done()

@@ -17,11 +17,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// inMemory is a node in memory on free ports.
 func inMemory() Config {
-	c := DefaultConfig()
-	c.FS, c.Dir, c.Listen, c.LogLevel = vfs.NewMem(), "data", "127.0.0.1", "error"
-	c.NamesrvPort, c.BrokerPort, c.AdminPort = 0, 0, 0
+	c := MemoryConfig()
+	c.LogLevel = "error"
 	return c
 }
 

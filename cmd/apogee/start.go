@@ -4,20 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/apogeemq/apogee/server"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // newStartCommand runs a node until SIGINT or SIGTERM.
 func newStartCommand() *cobra.Command {
-	var file, properties string
+	var (
+		file, properties string
+		inMemory         bool
+		out              output
+	)
 	c := &cobra.Command{
 		Use:   "start",
 		Short: "Run a node: name server and broker",
@@ -28,29 +35,48 @@ func newStartCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", os.Getenv("APOGEE_CONFIG"), "configuration file (YAML)")
 	c.Flags().StringVar(&properties, "conf", "", "RocketMQ broker.conf to take settings from")
+	c.Flags().BoolVar(&inMemory, "in-memory", false, "for tests: everything in memory, on free ports of 127.0.0.1 unless others are named")
+	c.Flags().BoolVar(&out.json, "json", false, "print one line of JSON when ready: namesrv, broker and admin are host:port")
 	for _, o := range server.Options() {
 		c.Flags().String(o.Flag, "", o.Usage)
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		given := map[string]string{}
-		c.Flags().Visit(func(f *pflag.Flag) {
-			if f.Name != "config" && f.Name != "conf" {
+		for _, o := range server.Options() {
+			if f := c.Flags().Lookup(o.Flag); f.Changed {
 				given[f.Name] = f.Value.String()
 			}
+		}
+		config, ignored, err := server.Load(server.Sources{
+			InMemory: inMemory, Properties: properties, File: file, Env: os.Environ(), Flags: given,
 		})
-		config, ignored, err := server.Load(server.Sources{Properties: properties, File: file, Env: os.Environ(), Flags: given})
 		if err != nil {
 			return fmt.Errorf("the configuration is wrong:\n%w", err)
 		}
 		if len(ignored) > 0 {
 			fmt.Fprintf(c.ErrOrStderr(), "%s: these keys mean nothing here and are passed over: %s\n", properties, strings.Join(ignored, ", "))
 		}
-		return serve(c, config)
+		config.Profiles = profiles()
+		if !inMemory {
+			debug.SetMemoryLimit(config.MemoryLimit())
+		}
+		return serve(c, config, out)
 	}
 	return c
 }
 
-func serve(c *cobra.Command, config server.Config) error {
+// profiles are Go's. Importing net/http/pprof changes the process's default mux, which is ours to do here and not in a library.
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+func serve(c *cobra.Command, config server.Config, out output) error {
 	node, err := server.New(config)
 	if err != nil {
 		return err
@@ -59,10 +85,22 @@ func serve(c *cobra.Command, config server.Config) error {
 	if err := node.Start(ctx); err != nil {
 		return err
 	}
-	node.WriteInfo(c.OutOrStdout(), buildVersion().Version)
+	said := c.OutOrStdout()
+	if version := buildVersion().Version; out.json {
+		if err := writeJSONLine(said, node.Info(version)); err != nil {
+			return errors.Join(err, node.Close(context.WithoutCancel(ctx)))
+		}
+		said = io.Discard
+	} else {
+		node.WriteInfo(said, version)
+	}
 	<-ctx.Done()
-	fmt.Fprintln(c.OutOrStdout(), "Stopping: no more messages are taken, what is in flight is finished. A second signal ends it at once.")
-	return stop(c, node, 2*config.DrainTimeout)
+	fmt.Fprintln(said, "Stopping: no more messages are taken, what is in flight is finished. A second signal ends it at once.")
+	if err := stop(c, node, 2*config.DrainTimeout); err != nil {
+		return err
+	}
+	fmt.Fprintln(said, "Stopped.")
+	return nil
 }
 
 // stop drains the node, for so long. What then is not finished is left as a crash would leave it, which loses nothing acknowledged.
@@ -76,7 +114,6 @@ func stop(c *cobra.Command, node *server.Server, limit time.Duration) error {
 		if err != nil {
 			return fmt.Errorf("the stop was not clean: %w", err)
 		}
-		fmt.Fprintln(c.OutOrStdout(), "Stopped.")
 		return nil
 	case <-again:
 		return errors.New("ended by a second signal; the next start recovers")

@@ -187,6 +187,9 @@ type vfsFiles struct{ fs vfs.FS }
 // NewVFSFiles returns segment files in fs: for brokers that live in memory, and for tests that crash.
 func NewVFSFiles(fs vfs.FS) SegmentFS { return vfsFiles{fs} }
 
+// memoryChunkBytes is the most that Create writes at once. A file in memory that grows by small writes is copied again and again.
+const memoryChunkBytes = 16 << 20
+
 func (v vfsFiles) Alignment() int { return 512 }
 
 func (v vfsFiles) Create(path string, size int64) (SegmentFile, error) {
@@ -194,7 +197,7 @@ func (v vfsFiles) Create(path string, size int64) (SegmentFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, min(size, zeroChunkBytes))
+	zeros := make([]byte, min(size, memoryChunkBytes))
 	for n := size; n > 0 && err == nil; n -= int64(len(zeros)) {
 		_, err = f.Write(zeros[:min(n, int64(len(zeros)))])
 	}
