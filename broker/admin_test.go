@@ -26,7 +26,7 @@ func adminSuccesses() []row {
 		{"", protocol.ReqGetSystemTopicListFromBroker, nil, "", 0, ""},
 		{"", protocol.ReqCleanExpiredConsumeQueue, nil, "", 0, ""},
 		{"", protocol.ReqCleanUnusedTopic, nil, "", 0, ""},
-		{"", protocol.ReqDeleteExpiredCommitLog, nil, "", fault, "keeps the whole log"},
+		{"", protocol.ReqDeleteExpiredCommitLog, nil, "", 0, ""},
 		{"", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","retryMaxTimes":3}`, 0, ""},
 		{"a bad attribute", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","attributes":{"+x":"1"}}`, protocol.RespInvalidParameter, "unsupported key: x"},
 		{"", protocol.ReqUpdateAndCreateSubscriptionGroupList, nil, `{"groupConfigList":[{"groupName":"G3"}]}`, 0, ""},

@@ -105,6 +105,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	if err == nil {
 		b.delays, err = newDelayShell(b)
 	}
+	if err == nil {
+		s.Hold(b.delayedFrom)
+	}
 	return b, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -102,10 +103,6 @@ func delayProgress(queueID int32, next int64) store.Mutation {
 
 // loadDelayProgress returns, for each schedule queue, the offset of the first message that is not delivered.
 func (b *Broker) loadDelayProgress() ([]int64, error) {
-	if end, _ := b.store.LastRecord(); end == 0 {
-		// A record cannot name one at position 0 as its source: a log does not begin with a message. Where this is refused, so are those.
-		_ = b.update(kindDelay, func(error) {}, delayProgress(0, 0))
-	}
 	next := make([]int64, max(len(b.c.DelayLevels), delayLevelsMax))
 	err := b.store.State(kindDelay, func(key string, value []byte) error {
 		level, err := strconv.Atoi(key)
@@ -119,6 +116,33 @@ func (b *Broker) loadDelayProgress() ([]int64, error) {
 		next = next[:len(next)-1]
 	}
 	return next, err
+}
+
+// delayedFrom returns the log position of the oldest message that waits for its delay, math.MaxInt64 where none does: retention stops there.
+func (b *Broker) delayedFrom() (int64, error) {
+	next, err := b.loadDelayProgress()
+	if err != nil {
+		return 0, err
+	}
+	oldest := int64(math.MaxInt64)
+	for i, offset := range next {
+		q := b.store.Find(message.TopicSchedule, int32(i))
+		if q == nil {
+			continue
+		}
+		first, end := q.Bounds()
+		if offset = max(offset, first); offset >= end {
+			continue
+		}
+		entries, err := q.Entries(nil, offset, 1)
+		if err != nil {
+			return 0, err
+		}
+		for _, e := range entries {
+			oldest = min(oldest, e.Position)
+		}
+	}
+	return oldest, nil
 }
 
 // requestedDelay returns the level that a message asks for, 0 for none (MessageExt.getDelayTimeLevel, HookUtils.handleScheduleMessage).

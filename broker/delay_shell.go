@@ -48,6 +48,10 @@ type delayBatch struct {
 }
 
 func newDelayShell(b *Broker) (*delayShell, error) {
+	if end, _ := b.store.LastRecord(); end == 0 {
+		// A record cannot name one at position 0 as its source: a log does not begin with a message. Where this is refused, so are those.
+		_ = b.update(kindDelay, func(error) {}, delayProgress(0, 0))
+	}
 	next, err := b.loadDelayProgress()
 	if err != nil {
 		return nil, err
@@ -194,7 +198,7 @@ func (d *delayShell) load(e timer.Effect) {
 	d.items = d.items[:0]
 	for _, entry := range d.entries {
 		item := timer.Item{Due: entry.TagsCode, Size: entry.Size}
-		if entry.Position < 0 { // a damaged record left a hole: passed over at once
+		if entry.Hole() { // a damaged record left a hole: passed over at once
 			item.Due = math.MinInt64
 		}
 		d.items = append(d.items, item)

@@ -16,6 +16,7 @@ import (
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/namesrv"
 	"github.com/apogeemq/apogee/remoting"
+	"github.com/apogeemq/apogee/store"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -52,6 +53,7 @@ type Config struct {
 	SegmentBytes                               int64
 	MemoryBytesMax                             int64 // 0: an eighth of what the container or the machine has
 	UnsyncedBytesMax, ViewLagBytesMax          int64
+	Retention                                  store.Retention
 	AcceptDamage                               bool
 	FrameBytesMax, OutBytesMax, ConnectionsMax int64
 	RequestBytesMax                            int64
@@ -95,6 +97,7 @@ func DefaultConfig() Config {
 		FlushInterval: 500 * time.Millisecond, SegmentBytes: 1 << 30,
 		UnsyncedBytesMax: 32 << 20, ViewLagBytesMax: 256 << 20,
 		FrameBytesMax: 16 << 20, OutBytesMax: 64 << 20, ConnectionsMax: 100_000, RequestBytesMax: 64 << 20,
+		Retention:   store.Retention{Age: 72 * time.Hour, CleanRatio: 0.85, FullRatio: 0.9, FreeBytes: 10 << 30},
 		IdleTimeout: 120 * time.Second, DrainTimeout: 10 * time.Second,
 		LogLevel: "info",
 		Namesrv:  namesrv.DefaultConfig(),
@@ -194,6 +197,8 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"maxTransferCountOnMessageInMemory", c.TransferCountMax, 1, 1024},
 		{"frameBytesMax", c.FrameBytesMax, 64 << 10, 1 << 30},
 		{"unsyncedBytesMax", c.UnsyncedBytesMax, 64 << 10, 1 << 30},
+		{"logBytesMax", c.Retention.BytesMax, 0, 1 << 60},
+		{"diskFreeBytes", c.Retention.FreeBytes, 0, 1 << 60},
 		{"viewLagBytesMax", c.ViewLagBytesMax, 1 << 20, 16 << 30},
 		{"defaultTopicQueueNums", int64(c.DefaultTopicQueues), 1, 65536},
 		{"brokerPermission", int64(c.BrokerPermission), 0, 7},

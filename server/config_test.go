@@ -101,10 +101,10 @@ func TestBrokerConfIsTakenAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(ignored)
-	if diff := cmp.Diff([]string{"brokerRole", "deleteWhen", "fileReservedTime"}, ignored); diff != "" {
+	if diff := cmp.Diff([]string{"brokerRole", "deleteWhen"}, ignored); diff != "" {
 		t.Errorf("passed over: %s", diff)
 	}
-	if c.BrokerName != "broker-b" || !c.AsyncFlush || c.BrokerPort != 11911 {
+	if c.BrokerName != "broker-b" || !c.AsyncFlush || c.BrokerPort != 11911 || c.Retention.Age != 48*time.Hour {
 		t.Errorf("%+v", c)
 	}
 }

@@ -64,6 +64,11 @@ func Options() []Option {
 		size("memoryMax", "memory of the process; 0: an eighth of what there is", func(c *Config) *int64 { return &c.MemoryBytesMax }),
 		size("unsyncedBytesMax", "log that may be in flight to the disk", func(c *Config) *int64 { return &c.UnsyncedBytesMax }),
 		size("viewLagBytesMax", "log that may have to be replayed at a start", func(c *Config) *int64 { return &c.ViewLagBytesMax }),
+		{Key: "fileReservedTime", Usage: "how long messages are kept: hours, or a duration such as 90m; 0: for ever", set: setReserved},
+		size("logBytesMax", "most bytes of log that are kept, whole segments; 0: any", func(c *Config) *int64 { return &c.Retention.BytesMax }),
+		{Key: "diskSpaceCleanForciblyRatio", Usage: "percent of the disk in use from which on the oldest messages go whatever their age; 0: never", set: percent(func(c *Config) *float64 { return &c.Retention.CleanRatio })},
+		{Key: "diskSpaceWarningLevelRatio", Usage: "percent of the disk in use from which on messages are refused; 0: never", set: percent(func(c *Config) *float64 { return &c.Retention.FullRatio })},
+		size("diskFreeBytes", "with this much free, a disk does not count as full, whatever its percentage", func(c *Config) *int64 { return &c.Retention.FreeBytes }),
 		boolean("acceptDamage", "take messages although the middle of the log is damaged", func(c *Config) *bool { return &c.AcceptDamage }),
 		size("frameBytesMax", "longest frame", func(c *Config) *int64 { return &c.FrameBytesMax }),
 		size("outBytesMax", "most output that a connection may leave unread", func(c *Config) *int64 { return &c.OutBytesMax }),
@@ -187,6 +192,32 @@ func setFlush(c *Config, v string) error {
 		return errors.New("want SYNC_FLUSH or ASYNC_FLUSH")
 	}
 	return nil
+}
+
+// setReserved takes hours, as RocketMQ does, or a duration.
+func setReserved(c *Config, v string) error {
+	hours, err := strconv.ParseInt(v, 10, 32)
+	d := time.Duration(hours) * time.Hour
+	if err != nil {
+		d, err = time.ParseDuration(v)
+	}
+	if err != nil || d < 0 {
+		return errors.New("want hours such as 72, or a duration such as 90m")
+	}
+	c.Retention.Age = d
+	return nil
+}
+
+// percent takes 0 to 100.
+func percent(field func(*Config) *float64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.ParseFloat(v, 64)
+		if err != nil || n < 0 || n > 100 {
+			return errors.New("want a percentage, 0 to 100")
+		}
+		*field(c) = n / 100
+		return nil
+	}
 }
 
 func setTLS(c *Config, v string) error {

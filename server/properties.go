@@ -15,17 +15,22 @@ func (c *Config) brokerProperties() map[string]string {
 		flush = "ASYNC_FLUSH"
 	}
 	return map[string]string{
-		"roles":                    strings.Join(c.Roles, ","),
-		"namesrvAddr":              c.NamesrvAddr,
-		"registerNameServerPeriod": strconv.FormatInt(c.RegisterPeriod.Milliseconds(), 10),
-		"storePathRootDir":         c.Dir,
-		"flushDiskType":            flush,
-		"flushIntervalCommitLog":   strconv.FormatInt(c.FlushInterval.Milliseconds(), 10),
-		"mappedFileSizeCommitLog":  strconv.FormatInt(c.SegmentBytes, 10),
-		"memoryMax":                strconv.FormatInt(c.MemoryBytesMax, 10),
-		"connectionsMax":           strconv.FormatInt(c.ConnectionsMax, 10),
-		"frameBytesMax":            strconv.FormatInt(c.FrameBytesMax, 10),
-		"idleTimeout":              strconv.FormatInt(c.IdleTimeout.Milliseconds(), 10),
+		"roles":                       strings.Join(c.Roles, ","),
+		"namesrvAddr":                 c.NamesrvAddr,
+		"registerNameServerPeriod":    strconv.FormatInt(c.RegisterPeriod.Milliseconds(), 10),
+		"storePathRootDir":            c.Dir,
+		"flushDiskType":               flush,
+		"flushIntervalCommitLog":      strconv.FormatInt(c.FlushInterval.Milliseconds(), 10),
+		"fileReservedTime":            strconv.FormatInt(int64(c.Retention.Age.Hours()), 10),
+		"logBytesMax":                 strconv.FormatInt(c.Retention.BytesMax, 10),
+		"diskSpaceCleanForciblyRatio": strconv.Itoa(int(c.Retention.CleanRatio*100 + 0.5)),
+		"diskSpaceWarningLevelRatio":  strconv.Itoa(int(c.Retention.FullRatio*100 + 0.5)),
+		"diskFreeBytes":               strconv.FormatInt(c.Retention.FreeBytes, 10),
+		"mappedFileSizeCommitLog":     strconv.FormatInt(c.SegmentBytes, 10),
+		"memoryMax":                   strconv.FormatInt(c.MemoryBytesMax, 10),
+		"connectionsMax":              strconv.FormatInt(c.ConnectionsMax, 10),
+		"frameBytesMax":               strconv.FormatInt(c.FrameBytesMax, 10),
+		"idleTimeout":                 strconv.FormatInt(c.IdleTimeout.Milliseconds(), 10),
 	}
 }
 

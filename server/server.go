@@ -136,7 +136,7 @@ func (s *Server) openBroker() (err error) {
 	config := store.Config{
 		FS: s.c.FS, Dir: s.fs().PathJoin(s.c.Dir, "store"), SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: logMemory,
 		UnsyncedBytesMax: s.c.UnsyncedBytesMax, AsyncFlush: s.c.AsyncFlush, FlushInterval: s.c.FlushInterval,
-		ViewLagBytesMax: s.c.ViewLagBytesMax, AcceptDamage: s.c.AcceptDamage, Now: time.Now, Logger: s.log,
+		ViewLagBytesMax: s.c.ViewLagBytesMax, AcceptDamage: s.c.AcceptDamage, Retention: s.c.Retention, Now: time.Now, Logger: s.log,
 		DueTime: s.c.DelayLevels.DueTime, Retired: broker.Retired,
 	}
 	if s.c.FS != nil {

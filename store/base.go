@@ -42,6 +42,10 @@ func (s *Store) Stage() error {
 	if err := s.view.Flush(); err != nil { // what failed the last time
 		return err
 	}
+	if usage, known := s.diskUsage(); known && usage.AvailBytes < stageFreeBytesMin {
+		return fmt.Errorf("%w for the view: %d bytes free", ErrNoSpace, usage.AvailBytes)
+	}
+	s.view.Sweep()
 	f := s.view.Freeze()
 	if f == nil {
 		return nil

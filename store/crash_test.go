@@ -41,6 +41,7 @@ type crasher struct {
 	store atomic.Pointer[Store]
 	acked atomic.Int64
 	all   []sent
+	first int64 // position that the log begins at after the run
 
 	mu      sync.Mutex // guards what follows, and random
 	ops     int
@@ -71,6 +72,7 @@ func crashBody(queue, i int) string {
 func (c *crasher) run(t *testing.T, disk *testDisk, n int) {
 	s, _ := mustOpen(t, c.config(disk))
 	c.store.Store(s)
+	s.Hold(all)
 	disk.onChange(func(op string) error { c.crash(disk, op); return nil })
 	next := [crashQueues]int{}
 	var wait sync.WaitGroup
@@ -106,6 +108,7 @@ func (c *crasher) run(t *testing.T, disk *testDisk, n int) {
 	}
 	wait.Wait()
 	disk.onChange(func(string) error { return nil })
+	c.first = s.log.First()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -139,8 +142,12 @@ func (c *crasher) sure(x crash, async bool) int {
 func (c *crasher) found(t *testing.T, s *Store, extra int) int {
 	t.Helper()
 	var have [crashQueues][]string
+	var first, ends, count [crashQueues]int // offsets: retention takes the oldest messages
 	for q := range have {
-		have[q] = readAll(t, s, s.Queue("T", int32(q)))
+		queue := s.Queue("T", int32(q))
+		have[q] = readAll(t, s, queue)
+		from, end := queue.Bounds()
+		first[q], ends[q] = int(from), int(end)-extra
 		if n := len(have[q]) - extra; n < 0 || slices.ContainsFunc(have[q][n:], func(b string) bool { return b != "more" }) {
 			t.Fatalf("queue %d ends in %q, want %d more", q, have[q][max(n, 0):], extra)
 		}
@@ -150,19 +157,18 @@ func (c *crasher) found(t *testing.T, s *Store, extra int) int {
 	if err := s.State("test", func(_ string, v []byte) error { state = string(v); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	var count [crashQueues]int
 	was := ""
 	for n := 0; ; n++ {
-		if was == state && count == [crashQueues]int{len(have[0]), len(have[1]), len(have[2])} {
+		if was == state && count == ends {
 			return n
 		}
 		if n == len(c.all) {
-			t.Fatalf("queues of %d, %d and %d messages and state %q were never together", len(have[0]), len(have[1]), len(have[2]), state)
+			t.Fatalf("queues that end at %v and state %q were never together", ends, state)
 		}
 		e := c.all[n]
 		if e.queue < 0 {
 			was = fmt.Sprint(e.index)
-		} else if i := count[e.queue]; i < len(have[e.queue]) && have[e.queue][i] != crashBody(e.queue, e.index) {
+		} else if i := count[e.queue] - first[e.queue]; i >= 0 && i < len(have[e.queue]) && have[e.queue][i] != crashBody(e.queue, e.index) {
 			t.Fatalf("queue %d at %d: %.40q", e.queue, i, have[e.queue][i])
 		} else {
 			count[e.queue]++
@@ -237,8 +243,8 @@ func (c *crasher) goOn(t *testing.T, x crash, disk *testDisk, sure int) {
 
 func TestWhatWasAcknowledgedSurvivesAnyCrash(t *testing.T) {
 	for _, async := range []bool{false, true} {
-		for _, stale := range []bool{false, true} {
-			t.Run(fmt.Sprintf("async=%v/stale=%v", async, stale), func(t *testing.T) {
+		for _, spares := range []string{"zeros", "stale", "recycled"} {
+			t.Run(fmt.Sprintf("async=%v/%s", async, spares), func(t *testing.T) {
 				t.Parallel()
 				seed := uint64(time.Now().UnixNano())
 				t.Logf("seed %d", seed)
@@ -247,13 +253,23 @@ func TestWhatWasAcknowledgedSurvivesAnyCrash(t *testing.T) {
 					config := memConfig(d)
 					config.Files, config.AsyncFlush = d.files(), async
 					config.FlushInterval, config.StageInterval = 3*time.Millisecond, 5*time.Millisecond
+					if spares == "recycled" { // retention makes spares of the oldest segments
+						config.Retention.BytesMax = 2 * config.SegmentBytes
+					}
 					return config
 				}
 				disk := newTestDisk()
-				if stale {
+				if spares == "stale" {
 					disk.stale = staleSegment(t)
 				}
-				c.run(t, disk, 160)
+				batches := 160
+				if spares == "recycled" {
+					batches = 480
+				}
+				c.run(t, disk, batches)
+				if (c.first > 0) != (spares == "recycled") {
+					t.Fatalf("the log begins at %d", c.first)
+				}
 				c.random.Shuffle(len(c.crashes), func(i, j int) { c.crashes[i], c.crashes[j] = c.crashes[j], c.crashes[i] })
 				for _, x := range c.crashes[:min(len(c.crashes), crashesChecked)] {
 					c.verify(t, x)

@@ -78,11 +78,17 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 			return err
 		}
 		for _, e := range r.entries {
-			if e.Position >= 0 && (match == nil || match(e.TagsCode)) {
+			if !e.Hole() && (match == nil || match(e.TagsCode)) {
 				if r.Messages > 0 && r.Bytes+int(e.Size) > limits.Bytes {
 					return nil
 				}
-				if r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins); err != nil {
+				r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins)
+				if errors.Is(err, commitlog.ErrGone) { // retention was faster
+					r.First, r.End = q.Bounds()
+					r.Status, r.Next = OffsetMoved, r.First
+					return nil
+				}
+				if err != nil {
 					return err
 				}
 				r.Status = Found
@@ -108,7 +114,7 @@ func (s *Store) InMemory(q *Queue, offset int64) bool {
 // DistanceFromEnd returns how many bytes of log were written since the message at offset; 0 where there is none.
 func (s *Store) DistanceFromEnd(q *Queue, offset int64) int64 {
 	e, err := s.entry(q, offset)
-	if err != nil || e.Position < 0 {
+	if err != nil || e.Hole() {
 		return 0
 	}
 	return s.log.Confirmed() - e.Position
@@ -150,7 +156,7 @@ func (s *Store) RecordAt(position int64) (r message.Record, raw []byte, err erro
 
 // notFound tells a position that the log does not hold from one that cannot be read.
 func notFound(position int64, err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, commitlog.ErrGone) {
 		err = ErrNotFound
 	}
 	return fmt.Errorf("log position %d: %w", position, err)
@@ -162,7 +168,7 @@ func (s *Store) StoreTime(q *Queue, offset int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if e.Position < 0 {
+	if e.Hole() {
 		return 0, ErrNotFound
 	}
 	r, _, err := s.RecordAt(e.Position)

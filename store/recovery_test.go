@@ -335,7 +335,7 @@ func TestNewerVersionsAreRefusedAsVersions(t *testing.T) {
 		fs := prepare(t)
 		db, err := pebble.Open("store/view", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest})
 		if err == nil {
-			err = errors.Join(db.Set([]byte("a"), append([]byte{2}, make([]byte, 40)...), pebble.Sync), db.Close())
+			err = errors.Join(db.Set([]byte("a"), append([]byte{9}, make([]byte, 40)...), pebble.Sync), db.Close())
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ type shell struct {
 	wait       sync.WaitGroup // writer, then confirmer
 	timers     sync.WaitGroup // the others
 	nudge      chan struct{}  // the log has grown much beyond the view
+	retain     chan struct{}  // retention is to look at once
 	closeOnce  sync.Once
 }
 
@@ -26,13 +27,11 @@ func systemClock() time.Time { return time.Now() }
 // confirmQueue is how many group commits may wait for their confirmation.
 const confirmQueue = 64
 
-// spareRetry is the pause after a spare segment could not be made.
-const spareRetry = time.Second
-
 func (s *Store) start() {
 	s.shell.stop = make(chan struct{})
 	s.shell.confirm = make(chan []*Batch, confirmQueue)
 	s.shell.nudge = make(chan struct{}, 1)
+	s.shell.retain = make(chan struct{}, 1)
 	s.shell.wait.Add(2)
 	go s.writer()
 	go s.confirmer()
@@ -103,7 +102,7 @@ func (s *Store) confirmGroup(batches []*Batch) {
 // AppendNow is Append for a single record that somebody waits for: when the writer is idle, the caller's goroutine takes the record to
 // the disk and confirms it itself, which saves two wake-ups. Done may run before it returns.
 func (s *Store) AppendNow(b *Batch) error {
-	if err := s.writable(); err != nil {
+	if err := s.takesMessages(); err != nil {
 		return err
 	}
 	if err := s.log.AppendQuietly(b); err != nil {
@@ -119,18 +118,18 @@ func (s *Store) AppendNow(b *Batch) error {
 	return nil
 }
 
+// spareMaker sees to it that there is a next segment, and to what there is too much of.
 func (s *Store) spareMaker() {
 	defer s.shell.timers.Done()
 	for {
-		err := s.log.SpareStep()
-		var retry <-chan time.Time
+		wait, err := s.retain(s.log.SpareStep())
 		if err != nil {
-			s.c.Logger.Error("cannot make the next segment: sends are refused until it can be made", "error", err)
-			retry = time.After(spareRetry)
+			s.c.Logger.Error("old segments cannot be removed", "error", err)
 		}
 		select {
 		case <-s.log.WantSpare():
-		case <-retry:
+		case <-s.shell.retain:
+		case <-time.After(wait):
 		case <-s.shell.stop:
 			return
 		}

@@ -43,7 +43,10 @@ func (s *Store) UpdateState(kind string, changes []Mutation, done func(error)) e
 			}
 		}
 	}
-	return s.Append(b)
+	if err := s.takesState(); err != nil {
+		return err
+	}
+	return s.log.Append(b)
 }
 
 // State calls fn for each entry of a kind, as of the last confirmed record. The value must not be kept.

@@ -30,6 +30,7 @@ type Config struct {
 	ViewLagBytesMax  int64         // log that may have to be replayed at a start; default 256 MiB
 	StageInterval    time.Duration // default 5 s
 	AcceptDamage     bool          // take appends although the middle of the log is damaged
+	Retention        Retention     // what may be removed
 
 	// DueTime gives what the index of a schedule queue holds instead of a tag's code: when the message is due, ms. Nil: the tag's code.
 	DueTime func(queueID int32, storeTime int64) int64
@@ -109,6 +110,8 @@ type Store struct {
 	staging sync.Mutex   // one Stage or WriteBase at a time
 	staged  atomic.Int64 // position up to which the view is on disk
 	damaged []commitlog.Gap
+	refused atomic.Pointer[error] // why no message is taken now
+	hold    atomic.Pointer[func() (int64, error)]
 	shell   shell
 }
 
@@ -244,6 +247,7 @@ func (s *Store) open() (rec Recovery, err error) {
 			return rec, err
 		}
 	}
+	s.view.SetFirst(s.log.First())
 	s.view.Ready()
 	s.staged.Store(rec.From)
 	for _, g := range rec.Gaps {
@@ -398,16 +402,24 @@ func KeyHash(topic, key []byte) uint64 { return view.KeyHash(topic, key) }
 func (s *Store) Queue(topic string, id int32) *Queue { return s.view.Queue(topic, id) }
 func (s *Store) Find(topic string, id int32) *Queue  { return s.view.Find(topic, id) }
 
-// Append appends the batch; see commitlog.Log.Append.
+// Append appends a batch of messages; see commitlog.Log.Append.
 func (s *Store) Append(b *Batch) error {
-	if err := s.writable(); err != nil {
+	if err := s.takesMessages(); err != nil {
 		return err
 	}
 	return s.log.Append(b)
 }
 
-// writable returns why no append is taken, nil if one is.
-func (s *Store) writable() error {
+// takesMessages returns why no message is taken, nil if one is.
+func (s *Store) takesMessages() error {
+	if refused := s.refused.Load(); refused != nil {
+		return *refused
+	}
+	return s.takesState()
+}
+
+// takesState returns why nothing at all is taken.
+func (s *Store) takesState() error {
 	if s.damaged == nil {
 		return nil
 	}
@@ -415,10 +427,10 @@ func (s *Store) writable() error {
 	return fmt.Errorf("%w: nothing valid from log position %d to %d; look with `apogee inspect`, or accept the loss with --accept-damage", ErrDamaged, g.From, g.To)
 }
 
-// Writable returns nil while appends are taken.
+// Writable returns nil while messages are taken.
 func (s *Store) Writable() error {
-	if s.damaged != nil {
-		return ErrDamaged
+	if err := s.takesMessages(); err != nil {
+		return err
 	}
 	return s.log.Err()
 }

@@ -68,6 +68,8 @@ var (
 	ErrNoSpace = errors.New("no space for the next segment of the log")
 	// ErrTooLarge: the record would not fit into a segment, or the batch is larger than 32 MiB.
 	ErrTooLarge = errors.New("too large for the log")
+	// ErrGone: the position lies before the log's first record: retention has removed it.
+	ErrGone = errors.New("the log does not hold this position any more")
 	// ErrEnded: the queue was dropped. Whoever holds it asks for it again.
 	ErrEnded = errors.New("the queue was deleted")
 )
@@ -157,6 +159,24 @@ func (l *Log) Confirmed() int64 { return l.confirmed.Load() }
 
 // First returns the position of the first record that the log still holds.
 func (l *Log) First() int64 { first, _ := l.segments.bounds(); return first }
+
+// sparesKept is how many retired segments wait to be written again. One is taken at each segment's end, and retention brings one back.
+const sparesKept = 3
+
+// Retire removes the segments that end at or before keep and returns the bytes that the disk got back: some of them are kept as spares.
+// The segment that is being written stays. Readers that have slices keep them; later reads there fail with ErrGone. It is called by one
+// goroutine, SpareStep's.
+func (l *Log) Retire(keep int64) (freed int64, err error) {
+	keep = min(keep, l.flushed.Load())
+	freed, err = l.segments.retire(keep, sparesKept)
+	if err != nil {
+		return freed, fmt.Errorf("retention: %w", err)
+	}
+	return freed, nil
+}
+
+// DropSpares gives the disk back what the next segment does not need.
+func (l *Log) DropSpares() (freed int64, err error) { return l.segments.dropSpares(1) }
 
 // Work and WantSpare tell the shell when Step and SpareStep have something to do.
 func (l *Log) Work() <-chan struct{}      { return l.work }

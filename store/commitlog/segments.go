@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -13,10 +14,34 @@ import (
 // segmentName is RocketMQ's: the start offset in 20 digits.
 func segmentName(start int64) string { return fmt.Sprintf("%020d", start) }
 
+const sparePrefix = "spare-"
+
 // segment is one file of the log: positions [start, start+segmentBytes).
 type segment struct {
 	start int64
 	file  SegmentFile
+	inUse sync.RWMutex // held by each read; retiring the segment takes it, and so waits for them
+	gone  bool         // guarded by inUse
+}
+
+func (s *segment) readAt(p []byte, off int64) error {
+	s.inUse.RLock()
+	defer s.inUse.RUnlock()
+	if s.gone {
+		return fmt.Errorf("log position %d: %w", s.start+off, ErrGone)
+	}
+	if _, err := s.file.ReadAt(p, off); err != nil {
+		return fmt.Errorf("cannot read segment %s at %d: %w", segmentName(s.start), off, err)
+	}
+	return nil
+}
+
+// close waits for the reads and lets none begin.
+func (s *segment) close() error {
+	s.inUse.Lock()
+	defer s.inUse.Unlock()
+	s.gone = true
+	return s.file.Close()
 }
 
 // segments are the log's files in order. commitlog/ never holds anything but whole segments; a spare is made in spare/ and renamed.
@@ -26,9 +51,10 @@ type segments struct {
 	dir, spare   string
 	segmentBytes int64
 
-	mu   sync.RWMutex // guards list and free
-	list []segment    // contiguous
-	free []string     // paths of spares, ready to take a segment's name
+	mu    sync.RWMutex // guards what follows
+	list  []*segment   // contiguous
+	free  []string     // paths of spares, ready to take a segment's name
+	named int          // of the newest spare
 }
 
 // openSegments opens what is there. An empty directory is an empty log that starts at 0.
@@ -77,7 +103,7 @@ func (s *segments) open(start int64) error {
 		_ = f.Close()
 		return err
 	}
-	s.list = append(s.list, segment{start, f})
+	s.list = append(s.list, &segment{start: start, file: f})
 	return nil
 }
 
@@ -100,21 +126,16 @@ func (s *segments) openSpares() error {
 			continue
 		}
 		s.free = append(s.free, path)
+		if n, err := strconv.Atoi(strings.TrimPrefix(name, sparePrefix)); err == nil {
+			s.named = max(s.named, n)
+		}
 	}
 	return nil
 }
 
 // makeSpare reserves the space of one more segment.
 func (s *segments) makeSpare() error {
-	s.mu.RLock()
-	path := ""
-	for n := 0; ; n++ {
-		path = s.fs.PathJoin(s.spare, fmt.Sprintf("spare-%d", n))
-		if !slices.Contains(s.free, path) {
-			break
-		}
-	}
-	s.mu.RUnlock()
+	path := s.sparePath()
 	f, err := s.files.Create(path, s.segmentBytes)
 	if err != nil {
 		return err
@@ -128,49 +149,123 @@ func (s *segments) makeSpare() error {
 	return nil
 }
 
+// sparePath returns a path that no spare has or had: one may be on its way into the log.
+func (s *segments) sparePath() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.named++
+	return s.fs.PathJoin(s.spare, sparePrefix+strconv.Itoa(s.named))
+}
+
+// retire takes away the segments that end at or before keep, the oldest first, so that a crash leaves no hole; the last one stays. As
+// many as spares allows become spares: writing over a file is faster than into new extents. The rest is unlinked.
+func (s *segments) retire(keep int64, spares int) (bytes int64, err error) {
+	for {
+		s.mu.Lock()
+		if len(s.list) < 2 || s.list[0].start+s.segmentBytes > keep {
+			s.mu.Unlock()
+			return bytes, nil
+		}
+		oldest := s.list[0]
+		s.list = s.list[1:]
+		s.mu.Unlock()
+		if err := oldest.close(); err != nil {
+			return bytes, err
+		}
+		path := s.fs.PathJoin(s.dir, segmentName(oldest.start))
+		if s.spares() >= spares {
+			if err := s.fs.Remove(path); err != nil {
+				return bytes, err
+			}
+			if err := syncDir(s.fs, s.dir); err != nil {
+				return bytes, err
+			}
+			bytes += s.segmentBytes
+			continue
+		}
+		spare := s.sparePath()
+		if err := s.fs.Rename(path, spare); err != nil {
+			return bytes, err
+		}
+		for _, dir := range []string{s.dir, s.spare} {
+			if err := syncDir(s.fs, dir); err != nil {
+				return bytes, err
+			}
+		}
+		s.mu.Lock()
+		s.free = append([]string{spare}, s.free...) // before those whose extents were never written
+		s.mu.Unlock()
+	}
+}
+
+// dropSpares unlinks all spares but the first keep.
+func (s *segments) dropSpares(keep int) (bytes int64, err error) {
+	for {
+		s.mu.Lock()
+		n := len(s.free)
+		if n <= keep {
+			s.mu.Unlock()
+			return bytes, nil
+		}
+		last := s.free[n-1]
+		s.free = s.free[:n-1]
+		s.mu.Unlock()
+		if err := s.fs.Remove(last); err != nil {
+			return bytes, err
+		}
+		bytes += s.segmentBytes
+	}
+}
+
 func (s *segments) spares() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return len(s.free)
 }
 
-// extend gives a spare the next segment's name, durably. Its first block is zeroed before, since RocketMQ does not check positions.
-func (s *segments) extend(start int64) (segment, error) {
+// extend gives a spare the next segment's name, durably. Its first block is zeroed before, since RocketMQ does not check positions. Only the
+// writer calls it; readers go on meanwhile.
+func (s *segments) extend(start int64) (*segment, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if n := len(s.list); n > 0 && s.list[n-1].start+s.segmentBytes != start {
-		return segment{}, fmt.Errorf("segment %s does not follow %s", segmentName(start), segmentName(s.list[n-1].start))
+		s.mu.Unlock()
+		return nil, fmt.Errorf("segment %s does not follow %s", segmentName(start), segmentName(s.list[n-1].start))
 	}
 	if len(s.free) == 0 {
-		return segment{}, fmt.Errorf("no spare segment for %s", segmentName(start))
+		s.mu.Unlock()
+		return nil, fmt.Errorf("no spare segment for %s", segmentName(start))
 	}
 	from := s.free[0]
+	s.free = s.free[1:]
+	s.mu.Unlock()
+
 	f, err := s.files.Open(from)
 	if err != nil {
-		return segment{}, err
+		return nil, err
 	}
 	if err = f.ZeroRange(0, int64(s.files.Alignment())); err == nil {
 		err = f.Datasync()
 	}
 	_ = f.Close()
 	if err != nil {
-		return segment{}, err
+		return nil, err
 	}
 	to := s.fs.PathJoin(s.dir, segmentName(start))
 	if err := s.fs.Rename(from, to); err != nil {
-		return segment{}, err
+		return nil, err
 	}
 	for _, dir := range []string{s.dir, s.spare} {
 		if err := syncDir(s.fs, dir); err != nil {
-			return segment{}, err
+			return nil, err
 		}
 	}
-	s.free = s.free[1:]
 	if f, err = s.files.Open(to); err != nil {
-		return segment{}, err
+		return nil, err
 	}
-	seg := segment{start, f}
+	seg := &segment{start: start, file: f}
+	s.mu.Lock()
 	s.list = append(s.list, seg)
+	s.mu.Unlock()
 	return seg, nil
 }
 
@@ -187,15 +282,15 @@ func syncDir(fs vfs.FS, dir string) error {
 }
 
 // find returns the segment that holds pos.
-func (s *segments) find(pos int64) (segment, bool) {
+func (s *segments) find(pos int64) (*segment, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if len(s.list) == 0 || pos < s.list[0].start {
-		return segment{}, false
+		return nil, false
 	}
 	i := (pos - s.list[0].start) / s.segmentBytes
 	if i >= int64(len(s.list)) {
-		return segment{}, false
+		return nil, false
 	}
 	return s.list[i], true
 }
@@ -210,16 +305,20 @@ func (s *segments) bounds() (first, end int64) {
 	return s.list[0].start, s.list[len(s.list)-1].start + s.segmentBytes
 }
 
-// readAt fills p from position off of the log; it may cross segments. Beyond the last segment it fails with io.EOF.
+// readAt fills p from position off of the log; it may cross segments. Beyond the last segment it fails with io.EOF, before the first one
+// with ErrGone.
 func (s *segments) readAt(p []byte, off int64) error {
 	for len(p) > 0 {
 		seg, ok := s.find(off)
 		if !ok {
+			if first, _ := s.bounds(); off < first {
+				return fmt.Errorf("log position %d, the log begins at %d: %w", off, first, ErrGone)
+			}
 			return fmt.Errorf("log position %d: %w", off, io.EOF)
 		}
 		n := min(int64(len(p)), seg.start+s.segmentBytes-off)
-		if _, err := seg.file.ReadAt(p[:n], off-seg.start); err != nil {
-			return fmt.Errorf("cannot read segment %s at %d: %w", segmentName(seg.start), off-seg.start, err)
+		if err := seg.readAt(p[:n], off-seg.start); err != nil {
+			return err
 		}
 		p, off = p[n:], off+n
 	}
@@ -232,7 +331,7 @@ func (s *segments) cut(end int64) error {
 	defer s.mu.Unlock()
 	for n := len(s.list); n > 0 && s.list[n-1].start >= end && s.list[n-1].start > s.list[0].start; n-- {
 		last := s.list[n-1]
-		_ = last.file.Close()
+		_ = last.close()
 		if err := s.fs.Remove(s.fs.PathJoin(s.dir, segmentName(last.start))); err != nil {
 			return err
 		}
@@ -248,7 +347,7 @@ func (s *segments) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, seg := range s.list {
-		_ = seg.file.Close()
+		_ = seg.close()
 	}
 	s.list = nil
 }

@@ -113,7 +113,7 @@ func (l *Log) writeRange(from, to int64, last bool) error {
 }
 
 // sync brings a segment to stable storage. A failure stops the log, and no segment is synced again.
-func (l *Log) sync(seg segment) error {
+func (l *Log) sync(seg *segment) error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
 	l.mu.Lock()

@@ -87,6 +87,27 @@ func stageRun(b *pebble.Batch, run, end, first, last int64, pairs []pair) error 
 	return b.Set(key, value, nil)
 }
 
+// dropRuns deletes the runs of which the log holds nothing any more.
+func (v *View) dropRuns(b *pebble.Batch, first int64) error {
+	be := binary.BigEndian
+	end := int64(-1)
+	err := v.scan([]byte("K"), func(key, value []byte) error {
+		if int64(be.Uint64(value)) <= first {
+			end = int64(be.Uint64(key))
+		}
+		return nil
+	})
+	if err != nil || end < 0 {
+		return err
+	}
+	for _, kind := range []byte("kK") {
+		if err := b.DeleteRange([]byte{kind}, be.AppendUint64([]byte{kind}, uint64(end)+1), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // FindKey calls fn with the log positions of messages whose key has this hash and whose store time may lie in [begin, end] ms, newest
 // run first and newest message first within it, until fn returns false.
 func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bool) error {

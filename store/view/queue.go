@@ -3,18 +3,22 @@ package view
 import (
 	"encoding/binary"
 	"fmt"
+	"sort"
 	"sync"
 
 	"github.com/apogeemq/apogee/store/commitlog"
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Entry is a message's place: what a queue index holds of it.
+// Entry is a message's place: what a queue index holds of it. A queue's positions never go down.
 type Entry struct {
-	Position int64 // in the log; -1 where a damaged record left a hole
+	Position int64 // in the log
 	TagsCode int64
-	Size     int32
+	Size     int32 // 0: a damaged record left a hole
 }
+
+// Hole tells whether there is no message at this offset, which a damaged record had.
+func (e Entry) Hole() bool { return e.Size == 0 }
 
 const (
 	entryBytes = 20
@@ -38,7 +42,10 @@ type Queue struct {
 	base    int64   // offset of entries[0]
 	floor   int64   // least next offset, from a base whose messages are gone
 	entries []Entry // not in the database yet
-	dirty   bool    // in the view's list of changed queues
+	dirty   bool    // in the view's list of changed queues; guarded by the view's applyMu
+	kept    int64   // log position that min was last looked up for
+	block   int64   // first offset of the database block that min lies in, as far as known
+	cut     int64   // database blocks before this offset are deleted
 	waiters []Waiter
 	cold    coldBlock
 }
@@ -53,6 +60,7 @@ type coldBlock struct {
 func (q *Queue) Bounds() (first, next int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.retire()
 	return q.min, q.base + int64(len(q.entries))
 }
 
@@ -68,7 +76,7 @@ func (q *Queue) append(offset int64, e Entry) {
 		q.min, q.base, q.entries = offset, offset, q.entries[:0]
 	default:
 		for ; next < offset; next++ {
-			q.entries = append(q.entries, Entry{Position: -1})
+			q.entries = append(q.entries, Entry{Position: e.Position})
 		}
 	}
 	if q.kind != "" {
@@ -81,8 +89,8 @@ func (q *Queue) append(offset int64, e Entry) {
 	}
 }
 
-// settle sets the sequence at the end of a replay; true when the queue is not as the database has it.
-func (q *Queue) settle() bool {
+// settle sets the sequence at the end of a replay, which is the log's; true when the queue is not as the database has it.
+func (q *Queue) settle(end int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	next := q.base + int64(len(q.entries))
@@ -91,7 +99,7 @@ func (q *Queue) settle() bool {
 		q.min, q.base, q.entries = q.floor, q.floor, nil
 	}
 	for ; raised && next < q.floor && q.base < q.floor; next++ { // its last messages are damaged
-		q.entries = append(q.entries, Entry{Position: -1})
+		q.entries = append(q.entries, Entry{Position: end})
 	}
 	q.Set(q.base + int64(len(q.entries)))
 	return raised && !q.dirty
@@ -136,7 +144,7 @@ func (q *Queue) StopWaiting(w Waiter) bool {
 func (q *Queue) Entries(dst []Entry, offset int64, n int) ([]Entry, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if offset < q.min || n <= 0 {
+	if q.retire(); offset < q.min || n <= 0 {
 		return dst, nil
 	}
 	if offset >= q.base {
@@ -156,6 +164,37 @@ func (q *Queue) Entries(dst []Entry, offset int64, n int) ([]Entry, error) {
 		dst = append(dst, decodeEntry(data[at:]))
 	}
 	return dst, nil
+}
+
+// retire moves the queue's minimum past the messages that the log does not hold any more. It looks them up once after each retention, in
+// the queues that are used; Sweep comes to the others. The caller holds mu.
+func (q *Queue) retire() {
+	first := q.view.first.Load()
+	if q.kept >= first {
+		return
+	}
+	low, high, block := q.min, q.base, q.base
+	for low < high { // in the database, block by block
+		middle := low + (high-low)/2
+		if q.loadCold(middle) != nil {
+			return // the next caller tries again
+		}
+		from, n := q.cold.first, len(q.cold.data)/entryBytes
+		switch live := sort.Search(n, func(i int) bool { return decodeEntry(q.cold.data[i*entryBytes:]).Position >= first }); live {
+		case n:
+			low = max(from+int64(n), middle+1)
+		case 0:
+			high, block = from, from
+		default:
+			low = max(low, from+int64(live))
+			high, block = low, from
+		}
+	}
+	if low >= q.base {
+		low = q.base + int64(sort.Search(len(q.entries), func(i int) bool { return q.entries[i].Position >= first }))
+	}
+	q.block = block
+	q.min, q.kept = max(q.min, low), first
 }
 
 // loadCold reads the database block that holds offset. The caller holds mu.
@@ -182,6 +221,12 @@ func (q *Queue) loadCold(offset int64) error {
 	key := it.Key()
 	q.cold = coldBlock{int64(binary.BigEndian.Uint64(key[len(key)-8:])), append(q.cold.data[:0], value...)}
 	return nil
+}
+
+// Blocks counts a queue's index blocks in the database.
+func (v *View) Blocks(topic string, id int32) (n int) {
+	_ = v.scan(queueKey('q', topic, id), func([]byte, []byte) error { n++; return nil })
+	return n
 }
 
 func decodeEntry(b []byte) Entry {

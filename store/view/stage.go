@@ -9,6 +9,7 @@ import (
 // Frozen is the part of the view in memory as of one log position, ready to be staged. It aliases slices that only ever grow.
 type Frozen struct {
 	from    int64 // where the part before it ended
+	first   int64 // where the log begins
 	applied Applied
 	queues  []frozenQueue
 	dropped []string
@@ -22,6 +23,7 @@ type Frozen struct {
 type frozenQueue struct {
 	queue     *Queue
 	base, min int64
+	dead      int64 // database blocks before this offset have no message in the log any more; 0: none to delete
 	entries   []Entry
 }
 
@@ -41,12 +43,16 @@ func (v *View) Freeze() *Frozen {
 	if v.now.Position == v.end && len(v.changed) == 0 && len(v.state) == 0 && len(v.dropped) == 0 {
 		return nil
 	}
-	f := &Frozen{from: v.end, applied: v.now, dropped: v.dropped, state: v.state}
+	f := &Frozen{from: v.end, first: v.first.Load(), applied: v.now, dropped: v.dropped, state: v.state}
 	v.staging, v.state = v.state, map[stateKey][]byte{}
 	v.dropped = nil
 	for _, q := range v.changed {
 		q.mu.Lock()
-		f.queues = append(f.queues, frozenQueue{q, q.base, q.min, q.entries[:len(q.entries):len(q.entries)]})
+		fq := frozenQueue{queue: q, base: q.base, min: q.min, entries: q.entries[:len(q.entries):len(q.entries)]}
+		if q.block > q.cut {
+			fq.dead = q.block
+		}
+		f.queues = append(f.queues, fq)
 		q.mu.Unlock()
 		q.dirty = false
 	}
@@ -66,6 +72,11 @@ func (v *View) Stage(f *Frozen) error {
 	if err := f.encode(b); err != nil {
 		return err
 	}
+	if f.first > v.runsFrom {
+		if err := v.dropRuns(b, f.first); err != nil {
+			return err
+		}
+	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
@@ -79,7 +90,7 @@ func (v *View) Stage(f *Frozen) error {
 		fq.queue.trim(fq)
 	}
 	v.keys.trim(len(f.keys.pairs), f.keys.last)
-	v.unflushed = true
+	v.unflushed, v.runsFrom = true, f.first
 	return nil
 }
 
@@ -130,6 +141,12 @@ func (f *Frozen) encode(b *pebble.Batch) error {
 				return err
 			}
 		}
+		if q.dead > 0 {
+			prefix := q.queue.key('q')
+			if err := b.DeleteRange(prefix, be.AppendUint64(prefix[:len(prefix):len(prefix)], uint64(q.dead)), nil); err != nil {
+				return err
+			}
+		}
 		value = be.AppendUint64(value[:0], uint64(q.base+int64(len(q.entries))))
 		value = be.AppendUint64(value, uint64(q.min))
 		if err := b.Set(q.queue.key('n'), value, nil); err != nil {
@@ -162,6 +179,7 @@ func (f *Frozen) encode(b *pebble.Batch) error {
 func (q *Queue) trim(f frozenQueue) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.cut = max(q.cut, f.dead)
 	n := len(f.entries)
 	if n == 0 || q.base != f.base {
 		return

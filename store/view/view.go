@@ -6,6 +6,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/cockroachdb/pebble/v2"
@@ -19,8 +20,8 @@ var ErrVersion = errors.New("written by a newer version of this program: use tha
 // ErrBroken: the database cannot be read, and has to be made anew.
 var ErrBroken = errors.New("the view is broken")
 
-// formatVersion of the database; a newer one is refused as a version.
-const formatVersion = 1
+// formatVersion of the database; a newer one is refused as a version, an older one is made anew.
+const formatVersion = 2
 
 // Applied is what the database is true up to.
 type Applied struct {
@@ -49,6 +50,8 @@ type View struct {
 	queues   map[string][]*Queue
 	leaving  map[string]int // deletions of a topic that have their place in the log and are not applied yet
 
+	first atomic.Int64 // log position that the log begins at
+
 	applyMu sync.Mutex // guards what follows
 	now     Applied
 	changed []*Queue // with entries that are not in the database
@@ -56,7 +59,10 @@ type View struct {
 	frozen  *Frozen  // not in the database yet
 	end     int64    // log position that the database has been written up to
 
-	// of Stage and Flush
+	// of Sweep, Stage and Flush
+	sweeping  []*Queue // still to be looked at
+	swept     int64    // the log's beginning at the last full sweep
+	runsFrom  int64    // the log's beginning when runs of keys were last deleted
 	unflushed bool
 	flushing  <-chan struct{} // a flush that has not ended
 	failed    chan error      // what Pebble reports meanwhile
@@ -150,8 +156,8 @@ func decodeApplied(value []byte) (a Applied, err error) {
 	if len(value) > 0 && value[0] > formatVersion {
 		return a, fmt.Errorf("format version %d, the newest known is %d: %w", value[0], formatVersion, ErrVersion)
 	}
-	if len(value) != 25 {
-		return a, fmt.Errorf("%w: the applied position has %d bytes", ErrBroken, len(value))
+	if len(value) != 25 || value[0] < formatVersion {
+		return a, fmt.Errorf("%w: the applied position is %x", ErrBroken, value)
 	}
 	be := binary.BigEndian
 	return Applied{int64(be.Uint64(value[1:])), int64(be.Uint64(value[9:])), int64(be.Uint64(value[17:]))}, nil
@@ -235,10 +241,50 @@ func (v *View) Ready() {
 	defer v.queuesMu.RUnlock()
 	for _, list := range v.queues {
 		for _, q := range list {
-			if q != nil && q.settle() {
+			if q != nil && q.settle(v.now.Position) {
 				q.dirty = true
 				v.changed = append(v.changed, q)
 			}
+		}
+	}
+}
+
+// SetFirst tells that the log holds nothing before a position any more.
+func (v *View) SetFirst(position int64) { v.first.Store(position) }
+
+// sweepMax is how many queues one Sweep looks at.
+const sweepMax = 512
+
+// Sweep brings queues that nobody uses past what the log does not hold any more, a few at a time. What is dead in the database is deleted
+// with the next stage. Called by Stage's goroutine.
+func (v *View) Sweep() {
+	first := v.first.Load()
+	if len(v.sweeping) == 0 {
+		if v.swept == first {
+			return
+		}
+		v.swept = first
+		v.Each(func(q *Queue) { v.sweeping = append(v.sweeping, q) })
+	}
+	n := min(sweepMax, len(v.sweeping))
+	var cut []*Queue
+	for _, q := range v.sweeping[:n] {
+		q.mu.Lock()
+		q.retire()
+		if q.block > q.cut {
+			cut = append(cut, q)
+		}
+		q.mu.Unlock()
+	}
+	if v.sweeping = v.sweeping[n:]; len(v.sweeping) == 0 {
+		v.sweeping = nil
+	}
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	for _, q := range cut {
+		if !q.dirty && v.Find(q.Topic, q.ID) == q {
+			q.dirty = true
+			v.changed = append(v.changed, q)
 		}
 	}
 }
