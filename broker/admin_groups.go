@@ -25,12 +25,6 @@ const permReadBit = 2
 // groupsPageMax bounds one page of the table (splitMetadataSize).
 const groupsPageMax = 2000
 
-// groupAttributes are the names that a group may have (SubscriptionGroupAttributes).
-var groupAttributes = map[string]bool{
-	"priority.factor": true, "lite.bind.topic": true, "lite.sub.model": true, "lite.sub.reset.offset.exclusive": true,
-	"lite.sub.reset.offset.unsubscribe": true, "lite.sub.client.quota": true, "lite.sub.client.max.event.cnt": true, "lite.sub.wildcard": true,
-}
-
 // set creates or changes groups in one record; done is told once it is durable.
 func (t *groupTable) set(configs []*protocol.SubscriptionGroupConfig, done func(error)) error {
 	t.mu.Lock()
@@ -145,37 +139,14 @@ func (b *Broker) readGroup(body []byte) (*protocol.SubscriptionGroupConfig, erro
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "group %s: retryQueueNums=%d; 0 to %d are possible", c.GroupName, c.RetryQueues, queuesMax)
 	}
 	var old map[string]string
-	b.groups.mu.RLock()
-	if g := b.groups.groups[c.GroupName]; g != nil {
-		old = g.Attributes
+	if g := b.groups.known(c.GroupName); g != nil {
+		if old = g.Attributes; old == nil {
+			old = map[string]string{}
+		}
 	}
-	b.groups.mu.RUnlock()
 	var err error
 	c.Attributes, err = alterAttributes(old, c.Attributes, groupAttributes)
 	return c, err
-}
-
-// alterAttributes applies "+name": value and "-name": "" (AttributeUtil.alterCurrentAttributes).
-func alterAttributes(old, change map[string]string, known map[string]bool) (map[string]string, error) {
-	attributes := make(map[string]string, len(old))
-	for k, v := range old {
-		attributes[k] = v
-	}
-	for key, value := range change {
-		if key == "" || key[0] != '+' && key[0] != '-' {
-			return nil, protocol.Errorf(protocol.RespInvalidParameter, "attribute %q: want +name or -name", key)
-		}
-		name := key[1:]
-		switch {
-		case !known[name]:
-			return nil, protocol.Errorf(protocol.RespInvalidParameter, "unsupported key: %s", name)
-		case key[0] == '+':
-			attributes[name] = value
-		default:
-			delete(attributes, name)
-		}
-	}
-	return attributes, nil
 }
 
 func (b *Broker) createGroup(r *remoting.Request) (*remoting.Response, error) {

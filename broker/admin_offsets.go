@@ -67,6 +67,14 @@ func (t *offsetTable) takeReset(k offsetKey) (offset int64, ok bool) {
 	return t.offsets[k], ok
 }
 
+// hasReset tells whether the group has not been told of a reset yet.
+func (t *offsetTable) hasReset(k offsetKey) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.resets[k]
+	return ok
+}
+
 // gave notes that a pull was answered with what stands before next.
 func (t *offsetTable) gave(k offsetKey, next int64) {
 	t.mu.Lock()
@@ -146,10 +154,7 @@ func (b *Broker) resetOffset(r *remoting.Request) (*remoting.Response, error) {
 	if t == nil {
 		return nil, protocol.Errorf(protocol.RespTopicNotExist, "Topic %s does not exist", h.Topic)
 	}
-	b.groups.mu.RLock()
-	known := b.groups.groups[h.Group] != nil
-	b.groups.mu.RUnlock()
-	if !known {
+	if b.groups.known(h.Group) == nil {
 		return nil, protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "Group %s does not exist", h.Group)
 	}
 	offsets, err := b.resetTargets(t, &h)

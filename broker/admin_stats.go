@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -268,7 +269,7 @@ func (b *Broker) queryConsumeQueue(r *remoting.Request) (*remoting.Response, err
 	}
 	if h.Index < body.Min || h.Index >= body.Max {
 		resp := remoting.RespondBody(body)
-		resp.Remark = []byte("Index is not in the queue!")
+		resp.Remark = fmt.Appendf(nil, "Index %d of %d@%s is not exist!", h.Index, h.QueueID, h.Topic)
 		return resp, nil
 	}
 	entries, err := q.Entries(nil, h.Index, int(min(max(h.Count, 0), consumeQueueMax)))

@@ -28,7 +28,7 @@ func adminSuccesses() []row {
 		{"", protocol.ReqCleanUnusedTopic, nil, "", 0, ""},
 		{"", protocol.ReqDeleteExpiredCommitLog, nil, "", 0, ""},
 		{"", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","retryMaxTimes":3}`, 0, ""},
-		{"a bad attribute", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","attributes":{"+x":"1"}}`, protocol.RespInvalidParameter, "unsupported key: x"},
+		{"a bad attribute", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","attributes":{"+x":"1"}}`, protocol.RespSystemError, "unsupported key: x"},
 		{"", protocol.ReqUpdateAndCreateSubscriptionGroupList, nil, `{"groupConfigList":[{"groupName":"G3"}]}`, 0, ""},
 		{"", protocol.ReqGetSubscriptionGroupConfig, fields{"group": "G2"}, "", 0, ""},
 		{"", protocol.ReqGetAllSubscriptionGroupConfig, nil, "", 0, ""},
@@ -131,6 +131,7 @@ func TestAResetReachesTheGroup(t *testing.T) {
 	for i := range 3 {
 		n.send(sendFields, fmt.Sprint("m", i))
 	}
+	n.group("G")
 	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("commitOffset", "3"), nil, nil)
 	held := make(chan *protocol.Command, 1)
 	c := command(protocol.ReqPullMessage, pullFields.with("queueOffset", "3", "sysFlag", "6", "suspendTimeoutMillis", "15000"), nil)
@@ -189,7 +190,7 @@ func TestWhatAdministratorsChangeSurvivesARestart(t *testing.T) {
 		t.Errorf("forbidden %v, version %+v", table.Forbidden, table.DataVersion)
 	}
 	n.run([]row{
-		{"too long by now", protocol.ReqSendMessage, sendFields, "long", protocol.RespMessageIllegal, "maxMessageSize=3"},
+		{"too long by now", protocol.ReqSendMessage, sendFields, "long", protocol.RespMessageIllegal, "msg body length limit 3B"},
 		{"not made", protocol.ReqSendMessage, sendFields.with("topic", "New"), "m", protocol.RespTopicNotExist, "New"},
 		{"reset", protocol.ReqPullMessage, pullFields, "", protocol.RespPullOffsetMoved, "OFFSET_RESET"},
 		{"told once", protocol.ReqPullMessage, pullFields, "", protocol.RespSuccess, "FOUND"},

@@ -38,11 +38,8 @@ func (b *Broker) createTopics(r *remoting.Request) (*remoting.Response, error) {
 
 // checkTopicConfig refuses what a topic may not be, and applies its changes of attributes.
 func (b *Broker) checkTopicConfig(c *protocol.TopicConfig) error {
-	if err := message.CheckTopic(c.TopicName); err != nil {
-		return protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
-	}
-	if b.topics.isSystem(c.TopicName) {
-		return protocol.Errorf(protocol.RespInvalidParameter, "The topic[%s] is conflict with system topic.", c.TopicName)
+	if err := b.checkNewTopic(c.TopicName); err != nil {
+		return err
 	}
 	if c.ReadQueues < 0 || c.WriteQueues < 0 || c.ReadQueues > queuesMax || c.WriteQueues > queuesMax {
 		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to %d are possible", c.TopicName, c.ReadQueues, c.WriteQueues, queuesMax)
@@ -50,9 +47,18 @@ func (b *Broker) checkTopicConfig(c *protocol.TopicConfig) error {
 	if c.FilterType == "" {
 		c.FilterType = protocol.FilterTypeSingleTag
 	}
-	old, _ := b.Topic(c.TopicName)
+	if !slices.Contains([]string{protocol.FilterTypeSingleTag, protocol.FilterTypeMultiTag}, c.FilterType) {
+		return protocol.Errorf(protocol.RespSystemError, "topicFilterType = [%s] value invalid", c.FilterType)
+	}
+	var old map[string]string
+	if t := b.topics.find(c.TopicName); t != nil {
+		old = t.config.Attributes
+		if old == nil {
+			old = map[string]string{}
+		}
+	}
 	var err error
-	c.Attributes, err = alterAttributes(old.Attributes, c.Attributes, topicAttributes)
+	c.Attributes, err = alterAttributes(old, c.Attributes, topicAttributes)
 	return err
 }
 
@@ -83,7 +89,7 @@ func (b *Broker) allTopics(r *remoting.Request) (*remoting.Response, error) {
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	table := b.TopicTable()
+	table := b.topics.table()
 	total := len(table.Topics)
 	if h.Paged {
 		names := make([]string, 0, total)

@@ -26,8 +26,7 @@ import (
 // prepared-offset field names the log position of what it replaces. That record is also the progress of the level (state kind "delay"),
 // in memory, in the view and in a replay alike: a crash can neither lose a message nor deliver it twice.
 //
-// Differences: messages are delivered at their due time, not at the next tenth of a second; each message of a batch may have its own
-// level, which RocketMQ ignores; when the wall clock is set back, messages wait their delay by the clock that does not jump, where
+// Differences: messages are delivered at their due time, not at the next tenth of a second; when the wall clock is set back, messages wait their delay by the clock that does not jump, where
 // RocketMQ delivers them at once. A message whose topic was deleted is delivered all the same, as in RocketMQ: it would hold up its
 // level, and whoever makes the topic again finds it.
 

@@ -141,6 +141,7 @@ func TestAnsweredCommitSurvivesACrash(t *testing.T) {
 	if got := n.offset(); got != -1 {
 		t.Errorf("offset %d before any commit", got)
 	}
+	n.group("G")
 	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("commitOffset", "7"), nil, nil)
 	n.ok(protocol.ReqLockBatchMQ, nil, lockBody("G", "c1", 0), nil)
 	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
@@ -180,6 +181,8 @@ func TestOneWayCommitsAreRecordedSoon(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	n := startConfig(t, testConfig(fs))
 	n.send(sendFields, "m")
+	n.group("G")
+	n.group("G3")
 	before := n.metric(`apogee_log_position_bytes{position="confirmed"}`)
 	if err := n.client.OneWay(n.s.BrokerAddr(), command(protocol.ReqUpdateConsumerOffset, offsetFields.with("commitOffset", "5"), nil)); err != nil {
 		t.Fatal(err)
@@ -209,6 +212,7 @@ func TestNewGroupsBeginAtTheirQueuesStart(t *testing.T) {
 	if n.ok(protocol.ReqQueryConsumerOffset, offsetFields, nil, &h); h.Offset != 0 {
 		t.Errorf("offset %d", h.Offset)
 	}
+	n.group("G")
 	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("commitOffset", "0"), nil, nil)
 	if got := n.offset(); got != 0 {
 		t.Errorf("offset %d after a commit of 0", got)
@@ -286,19 +290,26 @@ func TestHeartbeatWithoutSubscriptionsKeepsThem(t *testing.T) {
 	}
 }
 
-// topic returns a topic's queues as the name server routes them.
+// topic returns how many queues the name server routes of a topic.
 func (n *node) topic(name string) (queues int32, ok bool) {
+	n.t.Helper()
+	q, ok := n.route(name)
+	return q.WriteQueues, ok
+}
+
+// route returns what the name server knows of a topic.
+func (n *node) route(name string) (protocol.QueueData, bool) {
 	n.t.Helper()
 	c := protocol.NewRequest(protocol.ReqGetRouteInfoByTopic, &protocol.RouteHeader{Topic: name, AcceptStandardJSON: true})
 	answer := must(n.client.Invoke(context.Background(), n.s.NamesrvAddr(), c))
 	if answer.Check() != nil {
-		return 0, false
+		return protocol.QueueData{}, false
 	}
 	var route protocol.TopicRoute
 	if err := protocol.UnmarshalBody(answer.Body, &route); err != nil || len(route.Queues) != 1 {
 		n.t.Fatalf("%s: %d queue data, %v", name, len(route.Queues), err)
 	}
-	return route.Queues[0].WriteQueues, true
+	return route.Queues[0], true
 }
 
 func TestAutoCreatedTopicIsRoutedAtOnce(t *testing.T) {

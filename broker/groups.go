@@ -64,11 +64,16 @@ func newGroupConfig(name string) *protocol.SubscriptionGroupConfig {
 	}
 }
 
+// known returns a group, nil when there is none.
+func (t *groupTable) known(name string) *protocol.SubscriptionGroupConfig {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.groups[name]
+}
+
 // find returns a group, made with defaults where that is allowed; nil when there is none.
 func (t *groupTable) find(name string) *protocol.SubscriptionGroupConfig {
-	t.mu.RLock()
-	g := t.groups[name]
-	t.mu.RUnlock()
+	g := t.known(name)
 	if g != nil || !(t.b.live().autoCreateGroup || isSystemGroup(name)) || message.CheckGroup(name) != nil {
 		return g
 	}

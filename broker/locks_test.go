@@ -144,7 +144,11 @@ func FuzzTopicAttributes(f *testing.F) {
 	f.Add("+queue.type=BatchCQ,-cleanup.policy")
 	f.Add("+,=,-")
 	f.Fuzz(func(t *testing.T, change string) {
-		if got, err := changeAttributes(nil, change); err == nil && len(got) > len(topicAttributes) {
+		changes, err := parseAttributes(change)
+		if err != nil {
+			return
+		}
+		if got, err := alterAttributes(nil, changes, topicAttributes); err == nil && len(got) > len(topicAttributes) {
 			t.Fatalf("%q gave %v", change, got)
 		}
 	})

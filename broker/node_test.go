@@ -153,6 +153,12 @@ func (n *node) send(f fields, body string) (r protocol.SendResult) {
 	return r
 }
 
+// group makes a consumer group.
+func (n *node) group(name string) {
+	n.t.Helper()
+	n.ok(protocol.ReqUpdateAndCreateSubscriptionGroup, nil, []byte(`{"groupName":"`+name+`"}`), nil)
+}
+
 func lockBody(group, client string, queues ...int32) []byte {
 	b := protocol.LockBatchBody{Group: group, ClientID: client}
 	for _, q := range queues {

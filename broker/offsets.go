@@ -55,8 +55,11 @@ func newOffsetTable(b *Broker) *offsetTable {
 func (t *offsetTable) load() error {
 	return t.b.store.State(kindOffsets, func(key string, value []byte) error {
 		k, err := parseOffsetKey(key)
-		if err != nil || len(value) != 8 && len(value) != 9 {
-			return fmt.Errorf("offset %q: %w", key, err)
+		if err != nil {
+			return err
+		}
+		if len(value) != 8 && len(value) != 9 {
+			return fmt.Errorf("offset %q: %d bytes, want 8 or 9", key, len(value))
 		}
 		t.offsets[k] = int64(binary.BigEndian.Uint64(value))
 		if len(value) == 9 {
@@ -144,19 +147,17 @@ func (b *Broker) queryConsumerOffset(r *remoting.Request) (*remoting.Response, e
 	if h.SetZeroIfNotFound == "false" {
 		return nil, protocol.Errorf(protocol.RespQueryNotFound, "Not found, do not set to zero, maybe this group boot first")
 	}
-	if q := b.store.Find(h.Topic, h.QueueID); q == nil || b.isYoung(q) {
+	if q := b.namedQueue(&protocol.QueueHeader{Topic: h.Topic, QueueID: h.QueueID}); q != nil && b.isYoung(q) {
 		return remoting.Respond(protocol.RespSuccess, &protocol.OffsetResult{}), nil
 	}
 	return nil, protocol.Errorf(protocol.RespQueryNotFound, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
 }
 
-// isYoung tells whether a queue still has its first message, near the log's end: a new group then starts at 0.
+// isYoung tells whether a queue still has its first message, near the log's end: a new group then starts at 0
+// (MessageStore.checkInMemByConsumeOffset).
 func (b *Broker) isYoung(q *store.Queue) bool {
 	first, end := q.Bounds()
-	if first > 0 {
-		return false
-	}
-	return first == end || b.store.DistanceFromEnd(q, 0) <= b.c.HotBytes
+	return first == 0 && end > 0 && b.store.DistanceFromEnd(q, 0) <= b.c.HotBytes
 }
 
 func (b *Broker) updateConsumerOffset(r *remoting.Request) (*remoting.Response, error) {
@@ -164,7 +165,7 @@ func (b *Broker) updateConsumerOffset(r *remoting.Request) (*remoting.Response, 
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	if b.groups.find(h.Group) == nil {
+	if b.groups.known(h.Group) == nil {
 		return nil, protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "Group %s not exist!", h.Group)
 	}
 	t := b.topics.find(h.Topic)
@@ -176,6 +177,11 @@ func (b *Broker) updateConsumerOffset(r *remoting.Request) (*remoting.Response, 
 			h.QueueID, h.Topic, h.CommitOffset, len(t.queues)-1)
 	}
 	k := offsetKey{h.Group, h.Topic, h.QueueID}
+	if b.offsets.hasReset(k) {
+		resp := remoting.Respond(protocol.RespSuccess, nil)
+		resp.Remark = []byte("Offset has been previously reset")
+		return resp, nil
+	}
 	if r.IsOneWay() {
 		b.offsets.commit(k, h.CommitOffset, nil)
 		return nil, nil

@@ -58,10 +58,10 @@ func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
 func (p *pull) check() error {
 	b, h := p.b, &p.h
 	if b.live().permission&protocol.PermRead == 0 {
-		return protocol.Errorf(protocol.RespNoPermission, "the broker[%s] pulling message is forbidden", b.c.Name)
+		return protocol.Errorf(protocol.RespNoPermission, "the broker[%s] pulling message is forbidden", p.b.storeHost(p.r.Conn.LocalAddr()).Addr())
 	}
 	if p.group = b.groups.find(h.Group); p.group == nil {
-		return protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "subscription group [%s] does not exist", h.Group)
+		return protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "subscription group [%s] does not exist, create it or allow autoCreateSubscriptionGroup", h.Group)
 	}
 	if !p.group.ConsumeEnable {
 		return protocol.Errorf(protocol.RespNoPermission, "subscription group no permission, %s", h.Group)
@@ -160,6 +160,9 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 		if p.h.QueueOffset < result.First {
 			remark = "OFFSET_TOO_SMALL"
 		}
+	}
+	if result.End == 0 {
+		remark = "NO_MESSAGE_IN_QUEUE"
 	}
 	resp := remoting.Respond(code, &protocol.PullResult{
 		NextOffset: result.Next, MinOffset: result.First, MaxOffset: result.End,

@@ -68,6 +68,9 @@ func (b *Broker) earliestTime(r *remoting.Request) (*remoting.Response, error) {
 }
 
 func (b *Broker) searchOffset(r *remoting.Request) (*remoting.Response, error) {
+	if _, ok := r.Fields.Get("timestamp"); !ok {
+		return nil, protocol.Errorf(protocol.RespSystemError, "the custom field <timestamp> is null")
+	}
 	return b.queueQuestion(r, func(q *store.Queue, h *protocol.QueueHeader) (protocol.Header, error) {
 		if q == nil {
 			return &protocol.OffsetResult{}, nil

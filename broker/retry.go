@@ -38,7 +38,7 @@ func (b *Broker) sendBack(r *remoting.Request) (*remoting.Response, error) {
 	case g == nil:
 		return nil, protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "subscription group not exist, %s", h.Group)
 	case b.live().permission&protocol.PermWrite == 0:
-		return nil, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending message is forbidden", b.c.Name)
+		return nil, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending message is forbidden", b.storeHost(r.Conn.LocalAddr()).Addr())
 	case g.RetryQueues <= 0: // the group wants no retries
 		return nil, nil
 	}

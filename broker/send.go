@@ -72,8 +72,9 @@ type sendRequest struct {
 	seen                            uint16 // mandatory fields that are there
 }
 
-// sendMandatoryNames are the fields that a send must have, in the order of their one-letter names a to h.
-var sendMandatoryNames = [...]string{"producerGroup", "topic", "defaultTopic", "defaultTopicQueueNums", "queueId", "sysFlag", "bornTimestamp", "flag"}
+// sendMandatoryNames are the fields that RocketMQ's broker cannot do without, at the place of their one-letter names a to h. The others are
+// declared as mandatory, but a send without them is taken.
+var sendMandatoryNames = [...]string{'b' - 'a': "topic", 'e' - 'a': "queueId", 'f' - 'a': "sysFlag", 'g' - 'a': "bornTimestamp", 'h' - 'a': "flag"}
 
 // sendFieldLetter maps the long names of SEND_MESSAGE to the one-letter names of its second version; 0 for any other field.
 func sendFieldLetter(name []byte) byte {
@@ -151,7 +152,7 @@ func (q *sendRequest) parse(fields protocol.Fields) error {
 		}
 	}
 	for i, name := range sendMandatoryNames {
-		if q.seen&(1<<i) == 0 {
+		if name != "" && q.seen&(1<<i) == 0 {
 			return protocol.Errorf(protocol.RespSystemError, "the custom field <%s> is null", name)
 		}
 	}
@@ -202,8 +203,7 @@ func (s *sendSink) take(r *remoting.Request) error {
 		}
 	}
 	a := sendAnswer{opaque: r.Opaque, first: int32(len(s.round.batch.Entries)), queueID: queueID, serialize: r.Serialize, oneWay: r.IsOneWay()}
-	batch := q.batch || r.Code == int32(protocol.ReqSendBatchMessage)
-	if batch {
+	if q.batch { // whatever the code
 		err = s.addBatch(&q, t, queue, r.Body)
 	} else {
 		err = s.add(&q, t, queue, q.flag, r.Body, q.properties)
@@ -212,7 +212,7 @@ func (s *sendSink) take(r *remoting.Request) error {
 		return err
 	}
 	a.count = int32(len(s.round.batch.Entries)) - a.first
-	if batch {
+	if q.batch {
 		a.uniqueID = bytes.Clone(message.Property(q.properties, message.PropUniqueKey)) // the batch's own, in memory that outlives the read
 	} else {
 		a.uniqueID = message.Property(s.round.batch.Entries[a.first].Record.Properties, message.PropUniqueKey)
@@ -242,7 +242,7 @@ func (s *sendSink) findTopic(r *remoting.Request, q *sendRequest) (*topic, error
 		return nil, protocol.Errorf(protocol.RespNoPermission, "Sending message to topic[%s] is forbidden.", t.name)
 	}
 	if s.b.live().permission&protocol.PermWrite == 0 && t.config.Order {
-		return nil, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending message is forbidden", s.b.c.Name)
+		return nil, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending message is forbidden", s.b.storeHost(s.conn.LocalAddr()).Addr())
 	}
 	return t, nil
 }
@@ -273,15 +273,15 @@ func (s *sendSink) createTopic(q *sendRequest) (*topic, error) {
 // addBatch adds every message of a batch. The header's properties are the batch's own and are not stored.
 func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body []byte) error {
 	if len(body) > s.b.live().messageBytesMax {
-		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is %d bytes long, maxMessageSize=%d", len(body), s.b.live().messageBytesMax)
+		return s.b.illegal("the batch is %d bytes long", len(body))
 	}
 	if len(body) == 0 {
-		return protocol.Errorf(protocol.RespMessageIllegal, "the batch is empty")
+		return s.b.illegal("the batch is empty")
 	}
 	for len(body) > 0 {
 		item, rest, err := message.NextBatchItem(body)
 		if err != nil {
-			return protocol.Errorf(protocol.RespMessageIllegal, "%s", err)
+			return s.b.illegal("%s", err)
 		}
 		if err := s.add(q, t, queue, item.Flag, item.Body, item.Properties); err != nil {
 			return err
@@ -294,10 +294,10 @@ func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body [
 // add makes the log entry of one message.
 func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32, body, properties []byte) error {
 	switch {
-	case len(body) == 0:
-		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is empty")
+	case len(body) == 0 && !q.batch: // in a batch RocketMQ takes it
+		return s.b.illegal("the body is empty")
 	case len(body) > s.b.live().messageBytesMax:
-		return protocol.Errorf(protocol.RespMessageIllegal, "the message body is %d bytes long, maxMessageSize=%d", len(body), s.b.live().messageBytesMax)
+		return s.b.illegal("the body is %d bytes long", len(body))
 	}
 	round := s.round
 	entries := append(round.batch.Entries, store.Entry{})
@@ -311,7 +311,7 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	if t.config.FilterType == protocol.FilterTypeMultiTag {
 		e.Record.SysFlag |= message.FlagMultiTags
 	}
-	level, err := s.properties(e, q.dead, properties)
+	level, err := s.properties(e, q, properties)
 	if err != nil {
 		return err
 	}
@@ -319,7 +319,7 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 		round.arena = s.b.schedule(e, level, round.arena)
 	}
 	if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize {
-		return protocol.Errorf(protocol.RespMessageIllegal, "the message properties are %d bytes long as stored, the limit is %d", n, message.MaxPropertiesSize)
+		return s.b.illegal("the properties are %d bytes long as stored, %d are possible", n, message.MaxPropertiesSize)
 	}
 	round.batch.Entries = entries
 	return nil
@@ -332,8 +332,9 @@ var notStored = []string{message.PropPopCheckpoint, message.PropCluster, message
 var notStoredDead = append([]string{message.PropDelay}, notStored...)
 
 // properties makes the entry's property string as it is stored, in the round's arena: what the producer sent without reserved names, a
-// unique key if it sent none, and the cluster. It notes the entry's tag and keys on the way, and returns the delay level, 0 for none.
-func (s *sendSink) properties(e *store.Entry, dead bool, properties []byte) (level int, err error) {
+// unique key if it sent none, and the cluster. It notes the entry's tag and keys on the way, and returns the delay level, 0 for none. What
+// a message of a batch says of its delivery means nothing, as in RocketMQ.
+func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte) (level int, err error) {
 	arena := s.round.arena
 	start := len(arena)
 	dropped, unique, transaction, timed := false, false, false, false
@@ -351,6 +352,9 @@ func (s *sendSink) properties(e *store.Entry, dead bool, properties []byte) (lev
 		case message.PropTransaction:
 			transaction = string(v) == "true"
 		case message.PropDelay:
+			if q.batch {
+				continue
+			}
 			if level, err = requestedDelay(v, e.Record.SysFlag); err != nil {
 				return 0, err
 			}
@@ -359,7 +363,8 @@ func (s *sendSink) properties(e *store.Entry, dead bool, properties []byte) (lev
 		}
 	}
 	switch {
-	case dead:
+	case q.batch:
+	case q.dead:
 		level = 0
 	case transaction && (level == 0 || e.Record.ReconsumeTimes == 0): // old clients leave the mark on what they send back
 		return 0, errUnsupported("transactional messages")
@@ -367,7 +372,7 @@ func (s *sendSink) properties(e *store.Entry, dead bool, properties []byte) (lev
 		return 0, errUnsupported("timed messages")
 	}
 	switch {
-	case dead:
+	case q.dead:
 		arena = message.AppendWithout(arena, properties, notStoredDead...)
 	case dropped:
 		arena = message.AppendWithout(arena, properties, notStored...)
@@ -519,6 +524,12 @@ func sendFailure(err error) *protocol.Error {
 		return protocol.Errorf(protocol.RespServiceNotAvailable, "the broker cannot store messages: %s", err)
 	}
 	return protocol.Errorf(protocol.RespSystemError, "%s", err)
+}
+
+// illegal refuses a message in RocketMQ's words, and says what is wrong with it.
+func (b *Broker) illegal(format string, args ...any) error {
+	return protocol.Errorf(protocol.RespMessageIllegal, "the message is illegal, maybe msg body or properties length not matched. "+
+		"msg body length limit %dB, msg properties length limit 32KB. "+format, append([]any{b.live().messageBytesMax}, args...)...)
 }
 
 // errUnsupported refuses a kind of message that would otherwise be stored as something else.

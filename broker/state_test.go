@@ -36,6 +36,7 @@ func TestStateIsInvisible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.group("G")
 	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields, nil, nil)
 	n.ok(protocol.ReqLockBatchMQ, nil, lockBody("G", "c1", 0), nil)
 	end := n.metric(`apogee_log_position_bytes{position="confirmed"}`)

@@ -22,19 +22,15 @@ func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	if err := b.checkNewTopic(h.Topic); err != nil {
+	changes, err := parseAttributes(h.Attributes)
+	if err != nil {
 		return nil, err
-	}
-	if h.ReadQueues < 0 || h.WriteQueues < 0 || h.ReadQueues > queuesMax || h.WriteQueues > queuesMax {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to %d are possible", h.Topic, h.ReadQueues, h.WriteQueues, queuesMax)
 	}
 	c := protocol.TopicConfig{
 		TopicName: h.Topic, ReadQueues: h.ReadQueues, WriteQueues: h.WriteQueues, Perm: h.Perm,
-		FilterType: h.FilterType, SysFlag: h.SysFlag, Order: h.Order,
+		FilterType: h.FilterType, SysFlag: h.SysFlag, Order: h.Order, Attributes: changes,
 	}
-	old, _ := b.Topic(h.Topic)
-	var err error
-	if c.Attributes, err = changeAttributes(old.Attributes, h.Attributes); err != nil {
+	if err := b.checkTopicConfig(&c); err != nil {
 		return nil, err
 	}
 	if _, err := b.topics.set(c, func(err error) { r.Reply(nil, err) }); err != nil {
@@ -62,44 +58,13 @@ func (b *Broker) CreateTopic(name string, queues int32, done func(error)) error 
 	if queues < 1 || queues > queuesMax {
 		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d queues; 1 to %d are possible", name, queues, queuesMax)
 	}
-	c, there := b.Topic(name)
-	if !there {
-		c = protocol.TopicConfig{TopicName: name, Perm: protocol.PermRead | protocol.PermWrite, FilterType: protocol.FilterTypeSingleTag}
+	c := protocol.TopicConfig{TopicName: name, Perm: protocol.PermRead | protocol.PermWrite, FilterType: protocol.FilterTypeSingleTag}
+	if t := b.topics.find(name); t != nil {
+		c = t.config
 	}
 	c.ReadQueues, c.WriteQueues = queues, queues
 	_, err := b.topics.set(c, done)
 	return err
-}
-
-// topicAttributes are the names that a topic may have (TopicAttributes).
-var topicAttributes = map[string]bool{
-	"queue.type": true, "cleanup.policy": true, "message.type": true, "reserve.time": true, "lite.topic.expiration": true,
-}
-
-// changeAttributes applies `+k=v,-k` to a topic's attributes.
-func changeAttributes(old map[string]string, change string) (map[string]string, error) {
-	attributes := make(map[string]string, len(old))
-	for k, v := range old {
-		attributes[k] = v
-	}
-	for part := range strings.SplitSeq(change, ",") {
-		if part = strings.TrimSpace(part); part == "" {
-			continue
-		}
-		name, value, hasValue := strings.Cut(part[1:], "=")
-		if !topicAttributes[name] {
-			return nil, protocol.Errorf(protocol.RespInvalidParameter, "unsupported key: %s in topic attributes %q", name, change)
-		}
-		switch {
-		case part[0] == '+' && hasValue:
-			attributes[name] = value
-		case part[0] == '-' && !hasValue:
-			delete(attributes, name)
-		default:
-			return nil, protocol.Errorf(protocol.RespInvalidParameter, "topic attributes %q: want +key=value or -key", change)
-		}
-	}
-	return attributes, nil
 }
 
 func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
@@ -129,9 +94,9 @@ func (b *Broker) topicConfig(r *remoting.Request) (*remoting.Response, error) {
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	c, ok := b.Topic(h.Topic)
-	if !ok {
+	t := b.topics.find(h.Topic)
+	if t == nil {
 		return nil, protocol.Errorf(protocol.RespTopicNotExist, "No topic in this broker. topic: %s", h.Topic)
 	}
-	return remoting.RespondBody(c), nil
+	return remoting.RespondBody(t.config), nil
 }

@@ -231,34 +231,69 @@ func (t *topicTable) ensure(name string, queues int32) (*topic, error) {
 // OnTopicsChanged sets who is told of changes. Before the first request.
 func (b *Broker) OnTopicsChanged(f func()) { b.topics.changed = f }
 
-// TopicTable returns the topic table as it is registered with a name server.
-func (b *Broker) TopicTable() protocol.TopicConfigTable {
-	b.topics.mu.RLock()
-	defer b.topics.mu.RUnlock()
-	table := protocol.TopicConfigTable{Topics: make(map[string]protocol.TopicConfig, len(b.topics.topics)), DataVersion: b.topics.version}
-	for name, t := range b.topics.topics {
-		table.Topics[name] = t.config
+// table returns the topics as they are configured.
+func (t *topicTable) table() protocol.TopicConfigTable {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	table := protocol.TopicConfigTable{Topics: make(map[string]protocol.TopicConfig, len(t.topics)), DataVersion: t.version}
+	for name, topic := range t.topics {
+		table.Topics[name] = topic.config
 	}
 	return table
 }
 
-// Topics calls yield for every topic until it returns false. With Topic and DataVersion it is what a name server in the same process reads.
+// registered returns a topic's configuration as name servers are told: no more than the broker itself permits
+// (BrokerController.registerBrokerAll).
+func (b *Broker) registered(c protocol.TopicConfig) protocol.TopicConfig {
+	const both = protocol.PermRead | protocol.PermWrite
+	if permission := b.live().permission; permission&both != both {
+		c.Perm &= permission
+	}
+	return c
+}
+
+// TopicTable returns the topic table as it is registered with a name server.
+func (b *Broker) TopicTable() protocol.TopicConfigTable {
+	table := b.topics.table()
+	for name, c := range table.Topics {
+		table.Topics[name] = b.registered(c)
+	}
+	return table
+}
+
+// Topics calls yield for every topic, as it is registered, until it returns false. With Topic and DataVersion it is what a name server in
+// the same process reads.
 func (b *Broker) Topics(yield func(protocol.TopicConfig) bool) {
 	b.topics.mu.RLock()
 	defer b.topics.mu.RUnlock()
 	for _, t := range b.topics.topics {
-		if !yield(t.config) {
+		if !yield(b.registered(t.config)) {
 			return
 		}
 	}
 }
 
-// Topic returns one topic's configuration.
+// Topic returns one topic's configuration, as it is registered.
 func (b *Broker) Topic(name string) (protocol.TopicConfig, bool) {
 	if t := b.topics.find(name); t != nil {
-		return t.config, true
+		return b.registered(t.config), true
 	}
 	return protocol.TopicConfig{}, false
+}
+
+// touch gives the table a new version, because what is registered of it has changed.
+func (t *topicTable) touch() error {
+	t.mu.Lock()
+	version := t.next()
+	err := t.b.update(kindTopics, func(error) {}, store.Mutation{Key: "", Value: protocol.MarshalBody(version)})
+	if err == nil {
+		t.version = version
+	}
+	t.mu.Unlock()
+	if err == nil {
+		t.changed()
+	}
+	return err
 }
 
 // DataVersion returns the topic table's version.

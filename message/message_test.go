@@ -107,14 +107,14 @@ func TestNames(t *testing.T) {
 	long := strings.Repeat("a", 250)
 	for name, want := range map[string]string{
 		"T": "", "%RETRY%g": "", "a|b_c-D9": "", long[:127]: "", RetryPrefix + long[:240]: "",
-		"": "blank", " \t": "blank", "a b": `' ' in "a b"`, "日": "illegal", "a/b": "illegal",
-		long[:128]: "max length 127", DLQPrefix + long + "a": "max length 255",
+		"": "blank", " \t": "blank", "a b": "allowing only ^[%|a-zA-Z0-9_-]+$: not ' '", "日": "illegal", "a/b": "illegal",
+		long[:128]: "max length: 127", DLQPrefix + long + "a": "max length: 255",
 	} {
 		if err := CheckTopic(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("topic %q: %v, want %q", name, err, want)
 		}
 	}
-	for name, want := range map[string]string{"g": "", long[:120]: "", "": "blank", "a b": "illegal", long[:121]: "max length 120"} {
+	for name, want := range map[string]string{"g": "", long[:120]: "", "": "blank", "a b": "illegal", long[:121]: "max length: 120"} {
 		if err := CheckGroup(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("group %q: %v, want %q", name, err, want)
 		}

@@ -82,24 +82,24 @@ func CheckTopic(topic string) error {
 		limit = MaxRetryTopicLength
 	}
 	if c, ok := illegalCharacter(topic); !ok {
-		return fmt.Errorf("The specified topic contains illegal characters, allowing only ^[%%|a-zA-Z0-9_-]+$: %q in %q", c, topic)
+		return fmt.Errorf("The specified topic: %s, contains illegal characters, allowing only ^[%%|a-zA-Z0-9_-]+$: not %q", topic, c)
 	}
 	if len(topic) > limit {
-		return fmt.Errorf("The specified topic is longer than topic max length %d: %q has %d bytes", limit, topic, len(topic))
+		return fmt.Errorf("The specified topic: %s, is longer than topic max length: %d", topic, limit)
 	}
 	return nil
 }
 
-// CheckGroup returns nil for a valid group name (Validators.checkGroup).
+// CheckGroup returns nil for a valid group name; the error's text begins as RocketMQ's remark does (TopicValidator.validateGroup).
 func CheckGroup(group string) error {
 	if strings.TrimSpace(group) == "" {
-		return fmt.Errorf("the specified group is blank")
+		return fmt.Errorf("The specified group is blank.") //nolint:staticcheck // RocketMQ's words
 	}
 	if len(group) > MaxGroupLength {
-		return fmt.Errorf("the specified group is longer than group max length %d: %q has %d bytes", MaxGroupLength, group, len(group))
+		return fmt.Errorf("The specified group: %s, is longer than group max length: %d", group, MaxGroupLength)
 	}
 	if c, ok := illegalCharacter(group); !ok {
-		return fmt.Errorf("the specified group contains illegal characters, allowing only ^[%%|a-zA-Z0-9_-]+$: %q in %q", c, group)
+		return fmt.Errorf("The specified group: %s, contains illegal characters, allowing only ^[%%|a-zA-Z0-9_-]+$: not %q", group, c)
 	}
 	return nil
 }

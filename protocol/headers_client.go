@@ -107,8 +107,8 @@ func (h *PullResult) visit(v *visitor) {
 	v.i64("nextBeginOffset", &h.NextOffset, required)
 	v.i64("minOffset", &h.MinOffset, required)
 	v.i64("maxOffset", &h.MaxOffset, required)
-	v.i32("topicSysFlag", &h.TopicSysFlag, optional)
-	v.i32("groupSysFlag", &h.GroupSysFlag, optional)
+	v.i32("topicSysFlag", &h.TopicSysFlag, need(v.writing)) // always sent; 4.x brokers do not
+	v.i32("groupSysFlag", &h.GroupSysFlag, need(v.writing))
 	v.i32("forbiddenType", &h.ForbiddenType, optional)
 }
 
