@@ -28,7 +28,8 @@ unit: ## Tests of the product's module; under a minute
 	$(GOTEST) -timeout 5m ./...
 
 .PHONY: test
-test: unit build ## unit, then the official Go client against bin/apogee; under five minutes
+test: unit build ## unit, then the official Go client, embedded and against bin/apogee; under five minutes
+	cd interop/embed && $(GOTEST) -count=1 -timeout 5m ./...
 	cd interop/go && APOGEE_BIN=$(APOGEE_BIN) $(GOTEST) -count=1 -timeout 10m ./...
 
 .PHONY: interop
@@ -36,6 +37,23 @@ interop: ## The other official clients (Java) against bin/apogee; needs a JDK >=
 	@tools/need-jdk.sh
 	@$(MAKE) --no-print-directory build
 	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/java/pom.xml verify
+
+# The recipes of docs/EMBEDDING.md. pytest goes into a virtual environment, made again when its version changes.
+.PHONY: examples
+examples: out/pytest ## A broker in tests of JUnit, pytest and Node; needs a JDK, Maven, Python and Node
+	@tools/need-jdk.sh
+	@tools/need-python-node.sh
+	@$(MAKE) --no-print-directory build
+	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f examples/junit/pom.xml test
+	cd examples/pytest && APOGEE_BIN=$(APOGEE_BIN) PYTHONDONTWRITEBYTECODE=1 $(CURDIR)/out/pytest/bin/pytest -p no:cacheprovider
+	cd examples/node && APOGEE_BIN=$(APOGEE_BIN) node --test
+
+out/pytest: examples/pytest/requirements.txt
+	@tools/need-python-node.sh
+	rm -rf $@
+	python3 -m venv $@
+	$@/bin/pip install -q --disable-pip-version-check -r $<
+	@touch $@
 
 .PHONY: race
 race: ## unit under the race detector; needs a C compiler
@@ -100,7 +118,7 @@ bench-peers: build ## Measure this build beside Apache RocketMQ and others
 
 .PHONY: clean
 clean: ## Remove what was built; ./data stays
-	rm -rf bin out interop/java/target
+	rm -rf bin out interop/*/target examples/junit/target
 
 .PHONY: help
 help: ## This list

@@ -93,17 +93,20 @@ func queuesAt(t *testing.T, s *Server, topic string) int32 {
 	return route.Queues[0].WriteQueues
 }
 
-func TestNodeInMemoryFindsWhatTheOneBeforeStored(t *testing.T) {
-	c := inMemory()
-	s := mustStart(t, c)
-	if err := s.CreateTopic(context.Background(), "orders", 2); err != nil {
+func TestNodeInMemoryIsStartedAgainWithAllItHad(t *testing.T) {
+	first := mustStart(t, inMemory())
+	if err := first.CreateTopic(context.Background(), "orders", 2); err != nil {
 		t.Fatal(err)
 	}
-	mustClose(t, s)
-	s = mustStart(t, c)
-	defer mustClose(t, s)
-	if got, want := queuesAt(t, s, "orders"), int32(2); got != want {
+	mustClose(t, first)
+	again := mustStart(t, first.Config())
+	defer mustClose(t, again)
+	if got, want := queuesAt(t, again, "orders"), int32(2); got != want {
 		t.Errorf("%d queues, want %d", got, want)
+	}
+	addresses := func(s *Server) []string { return []string{s.NamesrvAddr(), s.BrokerAddr(), s.AdminAddr()} }
+	if diff := cmp.Diff(addresses(first), addresses(again)); diff != "" {
+		t.Errorf("other addresses: %s", diff)
 	}
 }
 

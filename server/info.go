@@ -39,6 +39,22 @@ func dialable(a netip.AddrPort) string {
 	return netip.AddrPortFrom(host, a.Port()).String()
 }
 
+// Config returns the node's configuration, with the ports that it took where it was free to choose. A node in memory that is closed is
+// started again, with all it stored and at the same addresses, by New of it.
+func (s *Server) Config() Config {
+	c := s.c
+	if s.namesrvServer != nil {
+		c.NamesrvPort = int(s.namesrvServer.Addrs()[0].Port())
+	}
+	if s.broker != nil {
+		c.BrokerPort = s.broker.Port()
+	}
+	if s.adminListener != nil {
+		c.AdminPort = s.adminListener.Addr().(*net.TCPAddr).Port
+	}
+	return c
+}
+
 // Info says where a node is and what it is, for programs.
 type Info struct {
 	Version string `json:"version"`
