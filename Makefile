@@ -37,6 +37,25 @@ interop: ## The other official clients (Java) against bin/apogee; needs a JDK >=
 	@tools/need-jdk.sh
 	@$(MAKE) --no-print-directory build
 	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/java/pom.xml verify
+	$(BOTH) $(GOTEST) -count=1 -timeout 10m -run 'TestChurn|TestSoak' .
+
+# Tests of interop/go with both languages, as soon as Maven has compiled the Java one.
+BOTH = cd interop/go && APOGEE_BIN=$(APOGEE_BIN) INTEROP_JAVA=$(CURDIR)/interop/java/target
+JAVA_WORKER = mvn -q -B -ntp -f interop/java/pom.xml process-test-classes
+
+.PHONY: soak
+soak: ## Go and Java clients for SOAK_MINUTES=10, with and without a restart of the broker a minute
+	@tools/need-jdk.sh
+	@$(MAKE) --no-print-directory build
+	$(JAVA_WORKER)
+	$(BOTH) SOAK_MINUTES=$(or $(SOAK_MINUTES),10) $(GOTEST) -count=1 -timeout 24h -run TestSoak -v .
+
+.PHONY: churn
+churn: ## Go and Java consumers that join, leave and are killed, CHURN_EVENTS=200 times
+	@tools/need-jdk.sh
+	@$(MAKE) --no-print-directory build
+	$(JAVA_WORKER)
+	$(BOTH) CHURN_EVENTS=$(or $(CHURN_EVENTS),200) $(GOTEST) -count=1 -timeout 24h -run TestChurn -v .
 
 # The recipes of docs/EMBEDDING.md. pytest goes into a virtual environment, made again when its version changes.
 .PHONY: examples

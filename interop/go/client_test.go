@@ -38,10 +38,16 @@ func unique(t *testing.T) string {
 // eventually polls until the condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(waitMax)
+	within(t, waitMax, what, holds)
+}
+
+// within is eventually for what is slow on purpose.
+func within(t *testing.T, most time.Duration, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(most)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain: %s", waitMax, what)
+			t.Fatalf("waited %v in vain: %s", most, what)
 		}
 		time.Sleep(waitPoll)
 	}

@@ -7,4 +7,9 @@ import (
 	"github.com/apogeemq/apogee/interop/go/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == workerArgument {
+		os.Exit(workerMain(os.Args[2:]))
+	}
+	os.Exit(harness.Main(m))
+}

@@ -5,3 +5,6 @@ package harness
 import "syscall"
 
 var processAttributes *syscall.SysProcAttr
+
+// openFiles cannot be told here without tools.
+func openFiles(int) ([]string, error) { return nil, nil }

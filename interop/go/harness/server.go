@@ -1,24 +1,21 @@
 package harness
 
 import (
-	"bytes"
+	"bufio"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
+	"strings"
 	"time"
 )
 
 const (
-	host            = "127.0.0.1"
-	readyDefault    = 10 * time.Second
-	readyPoll       = 5 * time.Millisecond
-	stopMax         = 20 * time.Second
-	logTailBytesMax = 4 << 10
+	host         = "127.0.0.1"
+	readyDefault = 10 * time.Second
+	readyPoll    = 5 * time.Millisecond
 )
 
 // Server is one process of the binary under test, on a directory and ports that stay the same
@@ -30,9 +27,9 @@ type Server struct {
 	readyMax time.Duration
 	http     *http.Client
 
-	starts int
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when cmd has been waited for
+	starts  int
+	log     string   // of the last start
+	process *Process // nil while it is down
 }
 
 // NewServer prepares a server that keeps its data and its logs below dir.
@@ -93,31 +90,16 @@ func (s *Server) Broker() string { return address(s.ports.broker) }
 
 func address(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
-func (s *Server) logPath() string {
-	return filepath.Join(s.dir, fmt.Sprintf("apogee-%d.log", s.starts))
-}
-
 // Start runs the binary and returns when it answers ready.
 func (s *Server) Start() error {
 	s.starts++
-	log, err := os.Create(s.logPath())
+	args := append([]string{"start", "--dir", filepath.Join(s.dir, "data"), "--listen", host}, s.ports.flags()...)
+	s.log = filepath.Join(s.dir, fmt.Sprintf("apogee-%d.log", s.starts))
+	process, err := Run(s.log, s.bin, args...)
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the process has its own descriptor
-	args := append([]string{"start", "--dir", filepath.Join(s.dir, "data"), "--listen", host}, s.ports.flags()...)
-	s.cmd = exec.Command(s.bin, args...)
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.SysProcAttr = processAttributes
-	if err := s.cmd.Start(); err != nil {
-		s.cmd = nil
-		return fmt.Errorf("cannot start %s: %w", s.bin, err)
-	}
-	s.exited = make(chan struct{})
-	go func(cmd *exec.Cmd, exited chan struct{}) {
-		cmd.Wait() // how it ended is in cmd.ProcessState
-		close(exited)
-	}(s.cmd, s.exited)
+	s.process = process
 	if err := s.waitReady(); err != nil {
 		err = fmt.Errorf("%s %v: %w; its output ends in:\n%s", s.bin, args, err, s.LogTail())
 		s.Kill()
@@ -135,8 +117,8 @@ func (s *Server) waitReady() error {
 	last := "no answer"
 	for {
 		select {
-		case <-s.exited:
-			return fmt.Errorf("exited before it was ready (%v)", s.cmd.ProcessState)
+		case <-s.process.Exited():
+			return fmt.Errorf("exited before it was ready (%v)", s.process.cmd.ProcessState)
 		case <-deadline.C:
 			return fmt.Errorf("%s did not answer 200 within %v (%s)", url, s.readyMax, last)
 		case <-poll.C:
@@ -156,47 +138,42 @@ func (s *Server) waitReady() error {
 
 // Kill ends the process with SIGKILL and returns when it is gone.
 func (s *Server) Kill() {
-	if s.cmd == nil {
-		return
+	if s.process != nil {
+		s.process.Kill()
+		s.process = nil
 	}
-	s.cmd.Process.Kill() // fails only when it has ended by itself
-	<-s.exited
-	s.cmd = nil
 }
 
 // Stop ends the process with SIGTERM and fails when it does not exit with status 0 in time.
 func (s *Server) Stop() error {
-	if s.cmd == nil {
+	process := s.process
+	if process == nil {
 		return nil
 	}
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return fmt.Errorf("cannot stop the server, it has ended: %w; its output ends in:\n%s", err, s.LogTail())
-	}
-	select {
-	case <-s.exited:
-	case <-time.After(stopMax):
-		s.Kill()
-		return fmt.Errorf("still running %v after SIGTERM; its output ends in:\n%s", stopMax, s.LogTail())
-	}
-	state := s.cmd.ProcessState
-	s.cmd = nil
-	if status := state.ExitCode(); status != 0 && status != exitBySIGTERM {
-		return fmt.Errorf("after SIGTERM: %v; its output ends in:\n%s", state, s.LogTail())
-	}
-	return nil
+	s.process = nil
+	return process.Stop()
 }
 
-// exitBySIGTERM is how a JVM reports an orderly end.
-const exitBySIGTERM = 128 + int(syscall.SIGTERM)
-
 // LogTail is the end of what the process printed since its last start.
-func (s *Server) LogTail() string {
-	log, err := os.ReadFile(s.logPath())
+func (s *Server) LogTail() string { return logTail(s.log) }
+
+// OpenFiles are the files and sockets of the process: known on Linux, none elsewhere.
+func (s *Server) OpenFiles() ([]string, error) { return s.process.OpenFiles() }
+
+// Metrics reads those of the server's figures that have no labels.
+func (s *Server) Metrics() (map[string]float64, error) {
+	response, err := s.http.Get("http://" + address(s.ports.admin) + "/metrics")
 	if err != nil {
-		return err.Error()
+		return nil, err
 	}
-	if len(log) > logTailBytesMax {
-		log = log[len(log)-logTailBytesMax:]
+	defer response.Body.Close()
+	figures := map[string]float64{}
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if figure, err := strconv.ParseFloat(value, 64); err == nil {
+			figures[name] = figure
+		}
 	}
-	return string(bytes.ToValidUTF8(log, []byte("?")))
+	return figures, lines.Err()
 }
