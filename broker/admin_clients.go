@@ -113,7 +113,8 @@ func (b *Broker) allProducers(*remoting.Request) (*remoting.Response, error) {
 	for group, members := range b.clients.producers {
 		for _, m := range sortedClients(members) {
 			table.Data[group] = append(table.Data[group], protocol.ProducerInfo{
-				ClientID: m.id, RemoteIP: m.conn.RemoteAddr().String(), Language: m.language.String(), Version: m.version,
+				ClientID: m.id, RemoteIP: "/" + m.conn.RemoteAddr().String(), // as Java prints an address
+				Language: m.language.String(), Version: m.version,
 				LastUpdate: m.seen.UnixMilli(),
 			})
 		}

@@ -9,13 +9,16 @@ import (
 	"github.com/apogeemq/apogee/remoting"
 )
 
-// Queries: QUERY_MESSAGE (12) by key or unique key, VIEW_MESSAGE_BY_ID (33) by log position.
+// Queries: QUERY_MESSAGE (12) by key, unique key or tag, VIEW_MESSAGE_BY_ID (33) by log position.
 //
 // What clients see: messages newest first, whole stored records; 22 when there is none. Differences: the index holds 64-bit hashes and
 // each hit is compared with the key itself, so that no other message is ever returned; records of Apogee's own state are never found.
 
 // queryMax is the most that one query returns (maxMsgsNumBatch).
 const queryMax = 64
+
+// indexTag asks for messages by tag instead of key (MessageConst.INDEX_TAG_TYPE).
+const indexTag = "T"
 
 func (b *Broker) queryMessage(r *remoting.Request) (*remoting.Response, error) {
 	var h protocol.QueryMessageHeader
@@ -29,8 +32,12 @@ func (b *Broker) queryMessage(r *remoting.Request) (*remoting.Response, error) {
 	}
 	var body []byte
 	found := 0
-	err := b.store.FindKey(h.Topic, h.Key, begin, end, func(m *message.Record, raw []byte) bool {
-		if !hasKey(m, h.Key, h.UniqueKey) {
+	find := b.store.FindKey
+	if h.IndexType == indexTag {
+		find = b.store.FindTag
+	}
+	err := find(h.Topic, h.Key, begin, end, func(m *message.Record, raw []byte) bool {
+		if !isFoundBy(m, &h) {
 			return found < limit
 		}
 		body = append(body, raw...)
@@ -49,16 +56,19 @@ func (b *Broker) queryMessage(r *remoting.Request) (*remoting.Response, error) {
 	return resp, nil
 }
 
-// hasKey tells whether the message has the key that its hash was found by.
-func hasKey(m *message.Record, key string, unique bool) bool {
-	if string(message.Property(m.Properties, message.PropUniqueKey)) == key {
+// isFoundBy tells whether the message has the key or tag that its hash was found by.
+func isFoundBy(m *message.Record, h *protocol.QueryMessageHeader) bool {
+	if h.IndexType == indexTag {
+		return string(message.Property(m.Properties, message.PropTags)) == h.Key
+	}
+	if string(message.Property(m.Properties, message.PropUniqueKey)) == h.Key {
 		return true
 	}
-	if unique {
+	if h.UniqueKey {
 		return false
 	}
 	for word := range strings.SplitSeq(string(message.Property(m.Properties, message.PropKeys)), " ") {
-		if word == key {
+		if word == h.Key {
 			return true
 		}
 	}

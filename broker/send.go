@@ -342,11 +342,14 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 		switch string(k) {
 		case message.PropUniqueKey:
 			unique = true
-			s.addKey(e, v)
+			addHash(e, store.KeyHash(e.Record.Topic, v))
 		case message.PropKeys:
-			s.addKeys(e, v)
+			addKeys(e, v)
 		case message.PropTags:
 			e.TagsCode = message.TagsCode(v)
+			if len(v) > 0 {
+				addHash(e, store.TagHash(e.Record.Topic, v))
+			}
 		case message.PropPopCheckpoint, message.PropCluster, message.PropCRC:
 			dropped = true
 		case message.PropTransaction:
@@ -382,7 +385,7 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 	if !unique {
 		id := s.b.newUniqueID(s.b.storeHost(s.conn.LocalAddr()).Addr().AsSlice())
 		arena = append(arena[:start], message.AppendProperty(arena[start:], message.PropUniqueKey, id)...)
-		s.addKey(e, id)
+		addHash(e, store.KeyHash(e.Record.Topic, id))
 	}
 	arena = append(closeProperties(arena, start), s.b.stamp...)
 	s.round.arena = arena
@@ -398,8 +401,8 @@ func closeProperties(arena []byte, start int) []byte {
 	return arena
 }
 
-func (s *sendSink) addKey(e *store.Entry, key []byte) {
-	h := store.KeyHash(e.Record.Topic, key)
+// addHash notes what the key index is to hold of a message.
+func addHash(e *store.Entry, h uint64) {
 	if int(e.KeyCount) < len(e.Keys) {
 		e.Keys[e.KeyCount] = h
 		e.KeyCount++
@@ -409,14 +412,14 @@ func (s *sendSink) addKey(e *store.Entry, key []byte) {
 }
 
 // addKeys adds each word of KEYS.
-func (s *sendSink) addKeys(e *store.Entry, words []byte) {
+func addKeys(e *store.Entry, words []byte) {
 	for start := 0; start < len(words); {
 		end := start
 		for end < len(words) && words[end] != ' ' {
 			end++
 		}
 		if end > start {
-			s.addKey(e, words[start:end])
+			addHash(e, store.KeyHash(e.Record.Topic, words[start:end]))
 		}
 		start = end + 1
 	}

@@ -205,7 +205,16 @@ func (s *Store) OffsetByTime(q *Queue, t int64, upper bool) (int64, error) {
 // FindKey calls fn with the messages of a topic that have the key, newest first, stored within [begin, end] ms, until it returns false.
 // fn decides whether the message really has the key: the index holds hashes.
 func (s *Store) FindKey(topic, key string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
-	return s.view.FindKey(view.KeyHash(topic, key), begin, end, func(position int64) bool {
+	return s.findHash(view.KeyHash(topic, key), topic, begin, end, fn)
+}
+
+// FindTag is FindKey for the messages that have the tag.
+func (s *Store) FindTag(topic, tag string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
+	return s.findHash(view.TagHash(topic, tag), topic, begin, end, fn)
+}
+
+func (s *Store) findHash(hash uint64, topic string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
+	return s.view.FindKey(hash, begin, end, func(position int64) bool {
 		r, raw, err := s.RecordAt(position)
 		if err != nil || string(r.Topic) != topic || r.StoreTime < begin || r.StoreTime > end {
 			return true

@@ -373,12 +373,16 @@ func TagsCodeOf(r *message.Record) int64 {
 	return message.TagsCode(message.Property(r.Properties, message.PropTags))
 }
 
-// Keys appends the hashes that the key index holds of a message: its unique key and each word of KEYS.
+// Keys appends the hashes that the key index holds of a message: its unique key, each word of KEYS and its tag.
 func Keys(dst []uint64, topic, properties []byte) []uint64 {
 	for k, v := range message.Properties(properties) {
 		switch string(k) {
 		case message.PropUniqueKey:
 			dst = append(dst, view.KeyHash(topic, v))
+		case message.PropTags:
+			if len(v) > 0 {
+				dst = append(dst, view.TagHash(topic, v))
+			}
 		case message.PropKeys:
 			for len(v) > 0 {
 				n := 0
@@ -395,8 +399,9 @@ func Keys(dst []uint64, topic, properties []byte) []uint64 {
 	return dst
 }
 
-// KeyHash is what the key index holds of a topic's key.
+// KeyHash is what the key index holds of a topic's key, TagHash of a tag of its messages.
 func KeyHash(topic, key []byte) uint64 { return view.KeyHash(topic, key) }
+func TagHash(topic, tag []byte) uint64 { return view.TagHash(topic, tag) }
 
 // Queue returns a queue, made empty when it is new. Find returns nil instead of making one.
 func (s *Store) Queue(topic string, id int32) *Queue { return s.view.Queue(topic, id) }

@@ -24,11 +24,16 @@ type pair struct {
 }
 
 // KeyHash is what the key index holds of a topic's key. Collisions are resolved by reading the message.
-func KeyHash[T, K string | []byte](topic T, key K) uint64 {
+func KeyHash[T, K string | []byte](topic T, key K) uint64 { return hash(topic, "#", key) }
+
+// TagHash is what the key index holds of a tag of a topic's messages.
+func TagHash[T, K string | []byte](topic T, tag K) uint64 { return hash(topic, "#T#", tag) }
+
+func hash[T, K string | []byte](topic T, kind string, key K) uint64 {
 	var d xxhash.Digest
 	d.ResetWithSeed(0)
 	_, _ = d.WriteString(string(topic))
-	_, _ = d.WriteString("#")
+	_, _ = d.WriteString(kind)
 	_, _ = d.WriteString(string(key))
 	return d.Sum64()
 }
