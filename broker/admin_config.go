@@ -180,15 +180,15 @@ func (b *Broker) updateBrokerConfig(r *remoting.Request) (*remoting.Response, er
 		mutations = append(mutations, store.Mutation{Key: name, Value: []byte(value)})
 	}
 	before := b.live()
-	b.settings.Store(&next) // first: the answer may leave before update returns
-	if err := b.update(kindConfig, func(err error) { r.Reply(nil, err) }, mutations...); err != nil {
-		b.settings.Store(before)
-		return nil, sendFailure(err)
-	}
+	b.settings.Store(&next) // first, as is touch: the answer may leave before update returns
 	if next.permission != before.permission {
 		if err := b.topics.touch(); err != nil {
 			b.log.Warn("the topics' version does not show that brokerPermission has changed", "error", err)
 		}
+	}
+	if err := b.update(kindConfig, func(err error) { r.Reply(nil, err) }, mutations...); err != nil {
+		b.settings.Store(before)
+		return nil, sendFailure(err)
 	}
 	for _, c := range changes {
 		b.log.Info("option changed", "name", c[0], "value", c[1])

@@ -37,7 +37,7 @@ func TestErrorsNameTheValueAndTheRemedy(t *testing.T) {
 	}{
 		{"topic list --namesrv " + nowhere, []string{"cannot reach name server " + nowhere, "apogee start", "--namesrv"}},
 		{"topic list --namesrv somewhere", []string{`"somewhere" has no port`, "somewhere:9876"}},
-		{"topic create a|b&c --namesrv " + nowhere, []string{`'&'`, `"a|b&c"`}},
+		{"topic create a|b&c --namesrv " + nowhere, []string{`'&'`, `topic: a|b&c`}},
 		{"topic create T --perm x --namesrv " + nowhere, []string{`--perm "x"`, "r, w or rw"}},
 		{"topic create T --queues 0 --namesrv " + nowhere, []string{"0 queues", "1 to"}},
 		{"topic create TBW102 --namesrv " + nowhere, []string{`"TBW102"`, "system"}},
@@ -50,7 +50,7 @@ func TestErrorsNameTheValueAndTheRemedy(t *testing.T) {
 		{"produce T x --delay-level 1 --batch 2 --namesrv " + nowhere, []string{"cannot be delayed"}},
 		{"consume T --commit --namesrv " + nowhere, []string{"--commit needs --group"}},
 		{"consume T --max -1 --namesrv " + nowhere, []string{"--max -1"}},
-		{"consume T --group g&h --namesrv " + nowhere, []string{`"g&h"`}},
+		{"consume T --group g&h --namesrv " + nowhere, []string{`group: g&h`}},
 		{"bench send --header xml --broker " + nowhere, []string{`--header "xml"`, "binary or json"}},
 		{"bench send --warmup soon --broker " + nowhere, []string{`"soon"`, "until-stable"}},
 		{"bench send --broker " + nowhere, []string{"cannot reach " + nowhere}},
