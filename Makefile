@@ -12,6 +12,8 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 PLATFORMS  = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 APOGEE_BIN = $(CURDIR)/bin/apogee
 GOTEST     = $(GO) test $(TESTFLAGS)
+# go test that keeps its results for `make compatibility`: $(call RECORD,NAME)
+RECORD     = $(CURDIR)/bin/gotest $(CURDIR)/out/results/$(1).json $(TESTFLAGS)
 
 .DEFAULT_GOAL := build
 
@@ -24,18 +26,23 @@ run: build ## Build, and start every role on ./data (DIR=..., ARGS='--namesrv-po
 	bin/apogee start --dir $(DIR) $(ARGS)
 
 .PHONY: unit
-unit: ## Tests of the product's module; under a minute
-	$(GOTEST) -timeout 5m ./...
+unit: bin/gotest ## Tests of the product's module; under a minute
+	$(call RECORD,unit) -timeout 5m ./...
+
+bin/gotest: $(wildcard tools/gotest/*.go)
+	@cd tools && $(GO) build -o ../bin/ ./gotest
 
 .PHONY: test
 test: unit build ## unit, then the official Go client, embedded and against bin/apogee; under five minutes
-	cd interop/embed && $(GOTEST) -count=1 -timeout 5m ./...
-	cd interop/go && APOGEE_BIN=$(APOGEE_BIN) $(GOTEST) -count=1 -timeout 10m ./...
+	cd tools && $(GOTEST) ./...
+	cd interop/embed && $(call RECORD,interop-embed) -count=1 -timeout 5m ./...
+	cd interop/go && APOGEE_BIN=$(APOGEE_BIN) $(call RECORD,interop-go) -count=1 -timeout 10m ./...
 
 .PHONY: interop
 interop: ## The other official clients (Java) against bin/apogee; needs a JDK >= 11 and Maven
 	@tools/need-jdk.sh
 	@$(MAKE) --no-print-directory build
+	@rm -rf interop/*/target/*-reports
 	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/java/pom.xml verify
 	$(BOTH) $(GOTEST) -count=1 -timeout 10m -run 'TestChurn|TestSoak' .
 
@@ -56,6 +63,11 @@ churn: ## Go and Java consumers that join, leave and are killed, CHURN_EVENTS=20
 	@$(MAKE) --no-print-directory build
 	$(JAVA_WORKER)
 	$(BOTH) CHURN_EVENTS=$(or $(CHURN_EVENTS),200) $(GOTEST) -count=1 -timeout 24h -run TestChurn -v .
+
+.PHONY: compatibility
+compatibility: ## docs/COMPATIBILITY.md from the results of make test interop (CHECK=-check: compare, write nothing)
+	@cd tools && $(GO) build -o ../bin/ ./compat
+	bin/compat $(CHECK)
 
 # The recipes of docs/EMBEDDING.md. pytest goes into a virtual environment, made again when its version changes.
 .PHONY: examples

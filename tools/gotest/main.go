@@ -1,0 +1,94 @@
+// Command gotest runs `go test` and keeps its results for tools/compat:
+//
+//	gotest RESULTS.json [arguments of go test]
+//
+// It prints what go test prints: with -v all, otherwise packages and what failed.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: gotest RESULTS.json [arguments of go test]")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1], os.Args[2:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "gotest:", err)
+		os.Exit(1)
+	}
+}
+
+func run(results string, args []string, out io.Writer) error {
+	if err := os.MkdirAll(filepath.Dir(results), 0o755); err != nil {
+		return err
+	}
+	file, err := os.Create(results)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	test := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	test.Stderr = os.Stderr
+	events, err := test.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := test.Start(); err != nil {
+		return err
+	}
+	p := printer{out: out, verbose: slices.Contains(args, "-v"), held: map[[2]string][]string{}}
+	lines := bufio.NewReader(io.TeeReader(events, file))
+	for {
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			p.line(line)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err := test.Wait(); err != nil {
+		return fmt.Errorf("go test %s: %w", strings.Join(args, " "), err)
+	}
+	return file.Close()
+}
+
+// event is one of `go doc test2json`.
+type event struct{ Action, Package, Test, Output string }
+
+// printer holds back what a test prints until the test has failed.
+type printer struct {
+	out     io.Writer
+	verbose bool
+	held    map[[2]string][]string // by package and test
+}
+
+func (p *printer) line(line string) {
+	var e event
+	if !strings.HasPrefix(line, "{") || json.Unmarshal([]byte(line), &e) != nil {
+		fmt.Fprint(p.out, line)
+		return
+	}
+	test := [2]string{e.Package, e.Test}
+	switch {
+	case e.Output != "" && (p.verbose || e.Test == "" && e.Output != "PASS\n"):
+		fmt.Fprint(p.out, e.Output)
+	case e.Output != "":
+		p.held[test] = append(p.held[test], e.Output)
+	case e.Action == "fail":
+		fmt.Fprint(p.out, strings.Join(p.held[test], ""))
+		delete(p.held, test)
+	case e.Action == "pass", e.Action == "skip":
+		delete(p.held, test)
+	}
+}
