@@ -248,12 +248,12 @@ func (b *Broker) serveGroup(group, topic string) {
 	}
 }
 
-// of returns a group's held pulls of a topic.
+// of returns a group's held pulls of a topic; of every group's where none is named.
 func (h *heldPulls) of(group, topic string) (list []*heldPull) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.list {
-		if p.h.Group == group && p.h.Topic == topic {
+		if (group == "" || p.h.Group == group) && p.h.Topic == topic {
 			list = append(list, p)
 		}
 	}

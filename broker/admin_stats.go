@@ -14,8 +14,9 @@ import (
 //
 // What clients see: bounds count confirmed messages only; times are store times in ms. A topic that a group's members do not subscribe to
 // is left out of its statistics, unless it is in a topicList. A statistic of which nothing was counted is SYSTEM_ERROR, as in RocketMQ,
-// and so are those that Apogee does not keep: TOPIC_PUT_NUMS, TOPIC_PUT_SIZE, GROUP_GET_NUMS, GROUP_GET_SIZE, BROKER_PUT_NUMS,
-// BROKER_GET_NUMS and both WITHOUT_SYSTEM_TOPIC are kept. Differences: 321 answers at most 1,000 entries.
+// and so are those that Apogee does not keep: TOPIC_PUT_NUMS, TOPIC_PUT_SIZE, GROUP_GET_NUMS, GROUP_GET_SIZE, SNDBCK_PUT_NUMS,
+// SNDBCK2DLQ_TIMES, TOPIC_PUT_LATENCY, GROUP_GET_LATENCY, BROKER_PUT_NUMS, BROKER_GET_NUMS and both WITHOUT_SYSTEM_TOPIC are kept.
+// Differences: 321 answers at most 1,000 entries.
 
 // consumeQueueMax bounds the entries of one QUERY_CONSUME_QUEUE.
 const consumeQueueMax = 1000
@@ -209,6 +210,8 @@ func (t *trafficTable) named(name, key, cluster string) (c *traffic, sizes bool)
 	switch name {
 	case "TOPIC_PUT_NUMS", "TOPIC_PUT_SIZE":
 		return t.find(key, ""), name == "TOPIC_PUT_SIZE"
+	case "SNDBCK_PUT_NUMS", "SNDBCK2DLQ_TIMES", "TOPIC_PUT_LATENCY", "GROUP_GET_LATENCY":
+		return t.special(name, strings.Split(key, "@")), false
 	case "GROUP_GET_NUMS", "GROUP_GET_SIZE":
 		topic, group, ok := strings.Cut(key, "@")
 		if !ok || group == "" {
@@ -230,6 +233,31 @@ func (t *trafficTable) named(name, key, cluster string) (c *traffic, sizes bool)
 		return &t.userGot, false
 	}
 	return nil, false
+}
+
+// special returns the counters whose keys have parts of their own (BrokerStatsManager.buildStatsKey and its relatives).
+func (t *trafficTable) special(name string, parts []string) *traffic {
+	var k trafficKey
+	var queue string
+	switch {
+	case name == "SNDBCK_PUT_NUMS" && len(parts) == 2:
+		k = trafficKey{topic: parts[0], group: parts[1], kind: trafficSentBack}
+	case name == "SNDBCK2DLQ_TIMES" && len(parts) == 4: // owner@topic@group@SEND_BACK_TO_DLQ
+		k = trafficKey{topic: parts[1], group: parts[2], kind: trafficDead}
+	case name == "TOPIC_PUT_LATENCY" && len(parts) == 2:
+		queue, k = parts[0], trafficKey{topic: parts[1], kind: trafficSendTime}
+	case name == "GROUP_GET_LATENCY" && len(parts) == 3:
+		queue, k = parts[0], trafficKey{topic: parts[1], group: parts[2], kind: trafficPullTime}
+	default:
+		return nil
+	}
+	if queue != "" {
+		n, _ := protocol.ParseInt([]byte(queue))
+		k.queue = int32(n)
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.items[k]
 }
 
 // statsItem is a window as it is answered.

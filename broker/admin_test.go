@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/server"
@@ -244,5 +245,45 @@ func TestRequestsAreSentOnToConsumers(t *testing.T) {
 	n.body(protocol.ReqGetAllProducerInfo, nil, &producers)
 	if len(producers.Data["P"]) != 1 {
 		t.Errorf("producers: %+v", producers)
+	}
+}
+
+func TestFailuresAndTimesAreCounted(t *testing.T) {
+	n := startNode(t, nil)
+	n.group("G")
+	_, first, err := message.ParseOffsetID(n.send(sendFields, "m").MsgID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.ok(protocol.ReqPullMessage, pullFields, nil, nil)
+	back := fields{"offset": fmt.Sprint(first), "group": "G", "originTopic": "T"}
+	n.ok(protocol.ReqConsumerSendMsgBack, back.with("delayLevel", "18"), nil, nil)
+	n.ok(protocol.ReqConsumerSendMsgBack, back.with("delayLevel", "-1"), nil, nil)
+	stats := func(name, key string) (s protocol.BrokerStats) {
+		t.Helper()
+		n.body(protocol.ReqViewBrokerStatsData, fields{"statsName": name, "statsKey": key}, &s)
+		return s
+	}
+	if got := stats("SNDBCK_PUT_NUMS", "T@G").Minute.Sum; got != 2 {
+		t.Errorf("%d messages sent back, want 2", got)
+	}
+	if got := stats("SNDBCK2DLQ_TIMES", "null@T@G@SEND_BACK_TO_DLQ").Minute.Sum; got != 1 {
+		t.Errorf("%d dead letters, want 1", got)
+	}
+	for name, key := range map[string]string{"TOPIC_PUT_LATENCY": "0@T", "GROUP_GET_LATENCY": "0@T@G"} {
+		if got := stats(name, key).Minute; got.Sum < 0 || got.AvgPT < 0 || got.AvgPT > 5_000 {
+			t.Errorf("%s %+v", name, got)
+		}
+	}
+	n.run([]row{
+		{"of no queue", protocol.ReqViewBrokerStatsData, fields{"statsName": "TOPIC_PUT_LATENCY", "statsKey": "9@T"}, "", protocol.RespSystemError, "not exist"},
+		{"without a queue", protocol.ReqViewBrokerStatsData, fields{"statsName": "GROUP_GET_LATENCY", "statsKey": "T@G"}, "", protocol.RespSystemError, "not exist"},
+	})
+	if got := n.metric(`apogee_delayed_messages{level="18"}`); got != 1 {
+		t.Errorf("%d messages wait in level 18, want 1", got)
+	}
+	dead := `rocketmq_send_to_dlq_messages_total{cluster="DefaultCluster",consumer_group="G",is_system="false",node_id="broker-a",node_type="broker",topic="T"}`
+	if got := n.metric(dead); got != 1 {
+		t.Errorf("%d dead letters in the metrics, want 1", got)
 	}
 }

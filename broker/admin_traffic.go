@@ -11,8 +11,22 @@ import (
 // What clients see: windows of a minute (samples of 10 s), an hour (10 min) and a day (1 h), as in RocketMQ (StatsItem), but up to now
 // instead of up to the last sample; rates of the last 10, 60 and 600 s. The counters begin with the process. A send or a pull costs a few atomic additions; samples are taken by Tick.
 
-// trafficKey names a counter: a topic, or a group's part of a topic.
-type trafficKey struct{ topic, group string }
+// trafficKey names a counter: a topic, or a group's part of a topic; with a kind, what else is counted of them.
+type trafficKey struct {
+	topic, group string
+	kind         trafficKind
+	queue        int32 // of latencies
+}
+
+type trafficKind uint8
+
+const (
+	trafficMessages trafficKind = iota
+	trafficSentBack             // messages that the group sent back
+	trafficDead                 // those of them that went to the dead letters
+	trafficSendTime             // milliseconds that sends took, instead of messages
+	trafficPullTime             // milliseconds that pulls took
+)
 
 // traffic counts messages, their bytes and the requests that they came in.
 type traffic struct {
@@ -116,7 +130,10 @@ func newTrafficTable() *trafficTable { return &trafficTable{items: map[trafficKe
 
 // of returns the counter of a topic, or with a group that of the group's part of it.
 func (t *trafficTable) of(topic, group string, system bool) *traffic {
-	k := trafficKey{topic, group}
+	return t.ofKey(trafficKey{topic: topic, group: group}, system)
+}
+
+func (t *trafficTable) ofKey(k trafficKey, system bool) *traffic {
 	t.mu.RLock()
 	c := t.items[k]
 	t.mu.RUnlock()
@@ -136,7 +153,7 @@ func (t *trafficTable) of(topic, group string, system bool) *traffic {
 func (t *trafficTable) find(topic, group string) *traffic {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.items[trafficKey{topic, group}]
+	return t.items[trafficKey{topic: topic, group: group}]
 }
 
 // sendsDone notes how long n sends took.
@@ -155,10 +172,30 @@ func (t *trafficTable) sendsDone(took time.Duration, n int, failed bool) {
 	}
 }
 
-// pulled notes messages that were given to a group.
-func (t *trafficTable) pulled(p *topic, group string, messages, bytes int) {
+// pulled notes messages that were given to a group, and how long that took.
+func (t *trafficTable) pulled(p *topic, group string, queue int32, messages, bytes int, took time.Duration) {
 	t.found.Add(1)
 	t.of(p.config.TopicName, group, p.system).add(messages, bytes)
+	t.ofKey(trafficKey{p.config.TopicName, group, trafficPullTime, queue}, p.system).add(int(took.Milliseconds()), 0)
+}
+
+// sent notes how long n sends to a queue took.
+func (t *trafficTable) sent(p *topic, queue int32, n int, took time.Duration) {
+	c := p.sendTimes[queue].Load()
+	if c == nil {
+		c = t.ofKey(trafficKey{topic: p.config.TopicName, kind: trafficSendTime, queue: queue}, p.system)
+		p.sendTimes[queue].Store(c)
+	}
+	c.messages.Add(int64(n) * took.Milliseconds())
+	c.requests.Add(int64(n))
+}
+
+// sentBack notes that a group sent a message of a topic back, and whether that was the end of it.
+func (t *trafficTable) sentBack(topic, group string, dead bool) {
+	t.ofKey(trafficKey{topic: topic, group: group, kind: trafficSentBack}, false).add(1, 0)
+	if dead {
+		t.ofKey(trafficKey{topic: topic, group: group, kind: trafficDead}, false).add(1, 0)
+	}
 }
 
 // tick takes the samples that are due.
@@ -187,6 +224,9 @@ func (t *trafficTable) tick(now time.Time) {
 func (t *trafficTable) total() {
 	var sums [4]trafficSample // put, got, and both without system topics
 	for k, c := range t.items {
+		if k.kind != trafficMessages {
+			continue
+		}
 		kind := 0
 		if k.group != "" {
 			kind = 1
@@ -228,7 +268,7 @@ func (t *trafficTable) sampleFlow(now time.Time) {
 func (t *trafficTable) rate(topic, group string, now time.Time) float64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	c := t.items[trafficKey{topic, group}]
+	c := t.items[trafficKey{topic: topic, group: group}]
 	if c == nil {
 		return 0
 	}
@@ -249,6 +289,10 @@ func (t *trafficTable) forget(topic, group string) {
 	defer t.mu.Unlock()
 	for k, c := range t.items {
 		if (topic == "" || k.topic != topic) && (group == "" || k.group != group) {
+			continue
+		}
+		if k.kind != trafficMessages {
+			delete(t.items, k)
 			continue
 		}
 		rest := trafficKey{}

@@ -117,6 +117,10 @@ func (b *Broker) SetPort(port int) { b.port = port }
 // Port returns it.
 func (b *Broker) Port() int { return b.port }
 
+// Cluster and Name are the broker's own.
+func (b *Broker) Cluster() string { return b.c.Cluster }
+func (b *Broker) Name() string    { return b.c.Name }
+
 // Drain refuses sends from now on: the node is about to stop.
 func (b *Broker) Drain() {
 	b.drainMu.Lock()

@@ -384,3 +384,27 @@ func TestBatchesAreStoredAndAnsweredAsRocketMQDoes(t *testing.T) {
 	}
 	n.run([]row{{"of the whole", protocol.ReqQueryMessage, keyFields.with("key", "WHOLE", "_UNIQUE_KEY_QUERY", "true"), "", protocol.RespQueryNotFound, ""}})
 }
+
+func TestADeletedTopicEndsItsHeldPulls(t *testing.T) {
+	n := startNode(t, nil)
+	n.send(sendFields, "m")
+	answered := make(chan protocol.ResponseCode, 1)
+	c := command(protocol.ReqPullMessage, pullFields.with("queueOffset", "1", "sysFlag", "6", "suspendTimeoutMillis", "15000"), nil)
+	n.client.Go(n.s.BrokerAddr(), c, func(answer *protocol.Command, err error) {
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		answered <- protocol.ResponseCode(answer.Code)
+	})
+	waitFor(t, "the pull to be held", func() bool { return n.heldPulls() == 1 })
+	n.ok(protocol.ReqDeleteTopicInBroker, fields{"topic": "T"}, nil, nil)
+	select {
+	case code := <-answered:
+		if code != protocol.RespTopicNotExist {
+			t.Errorf("answered %s", code)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the pull is held on, of a queue that nobody can write to")
+	}
+}

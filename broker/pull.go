@@ -35,6 +35,7 @@ type pull struct {
 	group *protocol.SubscriptionGroupConfig
 	topic *topic
 	match func(tagsCode int64) bool
+	began time.Time // of the last attempt to serve it
 }
 
 // results are reused between pulls; an answer's Release gives one back.
@@ -67,7 +68,7 @@ func (p *pull) check() error {
 		return protocol.Errorf(protocol.RespNoPermission, "subscription group no permission, %s", h.Group)
 	}
 	if p.topic = b.topics.find(h.Topic); p.topic == nil {
-		return protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist, apply first please!", h.Topic)
+		return errNoTopic(h.Topic)
 	}
 	if p.topic.config.Perm&protocol.PermRead == 0 {
 		return protocol.Errorf(protocol.RespNoPermission, "the topic[%s] pulling message is forbidden", h.Topic)
@@ -113,6 +114,7 @@ func (p *pull) subscription() (*subscription, error) {
 // serve reads and answers; with hold an empty answer waits for a message instead.
 func (p *pull) serve(hold bool) (*remoting.Response, error) {
 	b, h := p.b, &p.h
+	p.began = b.c.Now()
 	messages := min(max(int(h.MaxMessages), 0), pullMessagesMax)
 	limits := store.ReadLimits{
 		Messages: min(messages, b.live().transferCount),
@@ -176,7 +178,7 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 		return resp
 	}
 	p.b.stats.pulled(result.Messages, result.Bytes)
-	p.b.traffic.pulled(p.topic, p.h.Group, result.Messages, result.Bytes)
+	p.b.traffic.pulled(p.topic, p.h.Group, p.h.QueueID, result.Messages, result.Bytes, p.b.c.Now().Sub(p.began))
 	resp.Payload = remoting.Payload{Slices: result.Slices, Size: result.Bytes, Release: func() {
 		result.Release()
 		results.Put(result)

@@ -57,11 +57,14 @@ func (b *Broker) sendBack(r *remoting.Request) (*remoting.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	origin, dead := string(message.Property(e.Record.Properties, message.PropRetryTopic)), string(e.Record.Topic) == message.DLQTopic(h.Group)
 	batch := &store.Batch{Entries: []store.Entry{e}, Done: func(_ *store.Batch, err error) {
 		if err != nil {
-			err = sendFailure(err)
+			r.Reply(nil, sendFailure(err))
+			return
 		}
-		r.Reply(nil, err)
+		b.traffic.sentBack(origin, h.Group, dead)
+		r.Reply(nil, nil)
 	}}
 	if err := b.store.Append(batch); err != nil {
 		return nil, sendFailure(err)
@@ -152,6 +155,7 @@ func (b *Broker) retryTarget(q *sendRequest, t *topic, queue *store.Queue) (*top
 		return nil, nil, protocol.Errorf(protocol.RespSystemError, "topic[%s] has no queue to write to", dead.name)
 	}
 	q.dead = true
+	b.traffic.ofKey(trafficKey{topic: string(t.name), group: group, kind: trafficDead}, false).add(1, 0)
 	return dead, queue, nil
 }
 

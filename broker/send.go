@@ -50,6 +50,7 @@ type sendRound struct {
 
 // sendAnswer is one request of a round; its records are batch.Entries[first:first+count].
 type sendAnswer struct {
+	topic        *topic
 	opaque       int32
 	first, count int32
 	queueID      int32
@@ -202,7 +203,7 @@ func (s *sendSink) take(r *remoting.Request) error {
 			return err
 		}
 	}
-	a := sendAnswer{opaque: r.Opaque, first: int32(len(s.round.batch.Entries)), queueID: queueID, serialize: r.Serialize, oneWay: r.IsOneWay()}
+	a := sendAnswer{topic: s.topic, opaque: r.Opaque, first: int32(len(s.round.batch.Entries)), queueID: queueID, serialize: r.Serialize, oneWay: r.IsOneWay()}
 	if q.batch { // whatever the code
 		err = s.addBatch(&q, t, queue, r.Body)
 	} else {
@@ -265,7 +266,7 @@ func (s *sendSink) createTopic(q *sendRequest) (*topic, error) {
 		return nil, sendFailure(err)
 	}
 	if t == nil {
-		return nil, protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist, apply first please!", name)
+		return nil, errNoTopic(name)
 	}
 	return t, nil
 }
@@ -476,8 +477,23 @@ func (round *sendRound) done(_ *store.Batch, err error) {
 	}
 	took := b.c.Now().Sub(round.began)
 	round.metrics.ObserveN(code, took, len(round.answers))
+	if err == nil {
+		round.noteTimes(took)
+	}
 	b.traffic.sendsDone(took, len(round.answers), err != nil)
 	round.recycle()
+}
+
+// noteTimes counts how long sends to each queue took; those to one queue often stand together.
+func (round *sendRound) noteTimes(took time.Duration) {
+	for i := 0; i < len(round.answers); {
+		a, n := &round.answers[i], 1
+		for i+n < len(round.answers) && round.answers[i+n].topic == a.topic && round.answers[i+n].queueID == a.queueID {
+			n++
+		}
+		round.sink.b.traffic.sent(a.topic, a.queueID, n, took)
+		i += n
+	}
 }
 
 func (round *sendRound) recycle() {
@@ -527,6 +543,11 @@ func sendFailure(err error) *protocol.Error {
 		return protocol.Errorf(protocol.RespServiceNotAvailable, "the broker cannot store messages: %s", err)
 	}
 	return protocol.Errorf(protocol.RespSystemError, "%s", err)
+}
+
+// errNoTopic is what sends and pulls of an unknown topic are answered.
+func errNoTopic(name string) error {
+	return protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist, apply first please!", name)
 }
 
 // illegal refuses a message in RocketMQ's words, and says what is wrong with it.

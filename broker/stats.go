@@ -1,6 +1,10 @@
 package broker
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/apogeemq/apogee/message"
+)
 
 // stats are the broker's own counters.
 type stats struct {
@@ -24,7 +28,15 @@ func (s *stats) pulled(messages, bytes int) {
 type Figures struct {
 	MessagesIn, BytesIn, MessagesOut, BytesOut int64
 	Topics, Groups, Clients, HeldPulls         int
-	Written, Flushed, Confirmed, First         int64 // log positions
+	Written, Flushed, Confirmed, First         int64   // log positions
+	Delayed                                    []int64 // messages that wait for their time, by delay level from 1 on
+	DeadLetters                                []DeadLetters
+}
+
+// DeadLetters are messages of a topic that a group has failed on for good.
+type DeadLetters struct {
+	Topic, Group string
+	Messages     int64
 }
 
 // Figures reads them.
@@ -42,5 +54,29 @@ func (b *Broker) Figures() Figures {
 	b.groups.mu.RLock()
 	f.Groups = len(b.groups.groups)
 	b.groups.mu.RUnlock()
+	f.Delayed = b.delayedMessages()
+	b.traffic.mu.RLock()
+	for k, c := range b.traffic.items {
+		if k.kind == trafficDead {
+			f.DeadLetters = append(f.DeadLetters, DeadLetters{k.topic, k.group, c.messages.Load()})
+		}
+	}
+	b.traffic.mu.RUnlock()
 	return f
+}
+
+// delayedMessages counts what waits in the schedule queues.
+func (b *Broker) delayedMessages() []int64 {
+	next, err := b.loadDelayProgress()
+	if err != nil {
+		return nil
+	}
+	waiting := make([]int64, len(next))
+	for i := range next {
+		if q := b.store.Find(message.TopicSchedule, int32(i)); q != nil {
+			first, end := q.Bounds()
+			waiting[i] = max(0, end-max(first, next[i]))
+		}
+	}
+	return waiting
 }

@@ -85,8 +85,19 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 		return nil, sendFailure(err)
 	}
 	b.offsets.remove(h.Topic, "")
+	b.spawn(func() { b.endHeld(h.Topic) })
 	b.traffic.forget(h.Topic, "")
 	return nil, remoting.ErrLater
+}
+
+// endHeld answers the held pulls of a topic that is gone. Their queues are gone with it: one of the same name would not wake them.
+func (b *Broker) endHeld(topic string) {
+	for _, p := range b.held.of("", topic) {
+		if p.queue.StopWaiting(p) {
+			b.held.remove(p)
+			p.r.Reply(nil, errNoTopic(topic))
+		}
+	}
 }
 
 func (b *Broker) topicConfig(r *remoting.Request) (*remoting.Response, error) {

@@ -19,6 +19,7 @@ type topic struct {
 	forbidden bool           // clients may not send to it
 	system    bool
 	traffic   *traffic
+	sendTimes []atomic.Pointer[traffic] // of each queue that was sent to
 	stale     atomic.Bool
 }
 
@@ -106,6 +107,7 @@ func (t *topicTable) isSystem(name string) bool {
 // put enters a topic. The caller holds mu, or nobody else is there yet.
 func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName)}
+	n.sendTimes = make([]atomic.Pointer[traffic], max(c.ReadQueues, c.WriteQueues))
 	n.traffic = t.b.traffic.of(c.TopicName, "", n.system)
 	for id := range max(c.ReadQueues, c.WriteQueues) {
 		n.queues = append(n.queues, t.b.store.Queue(c.TopicName, id))

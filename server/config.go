@@ -46,6 +46,7 @@ type Config struct {
 	TraceTopic                                 bool
 	MessageBytesMax                            int64
 	TransferBytesMax, TransferCountMax         int64
+	HotPercent                                 int64 // of the memory: log this near its end counts as in memory
 	PollWaitMax                                time.Duration
 	DelayLevels                                broker.DelayLevels
 	AsyncFlush                                 bool
@@ -91,7 +92,7 @@ func DefaultConfig() Config {
 		RegisterPeriod: 30 * time.Second,
 		Cluster:        "DefaultCluster", BrokerName: "broker-a", Region: "DefaultRegion",
 		BrokerPermission: 6, AutoCreateTopic: true, AutoCreateGroup: true, DefaultTopicQueues: 8,
-		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32,
+		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32, HotPercent: 40,
 		PollWaitMax:   30 * time.Second,
 		DelayLevels:   broker.DefaultDelayLevels(),
 		FlushInterval: 500 * time.Millisecond, SegmentBytes: 1 << 30,
@@ -195,6 +196,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"maxMessageSize", c.MessageBytesMax, 1, c.SegmentBytes/2 - recordRoomBytes},
 		{"maxTransferBytesOnMessageInMemory", c.TransferBytesMax, 1, c.OutBytesMax},
 		{"maxTransferCountOnMessageInMemory", c.TransferCountMax, 1, 1024},
+		{"accessMessageInMemoryMaxRatio", c.HotPercent, 0, 95},
 		{"frameBytesMax", c.FrameBytesMax, 64 << 10, 1 << 30},
 		{"unsyncedBytesMax", c.UnsyncedBytesMax, 64 << 10, 1 << 30},
 		{"logBytesMax", c.Retention.BytesMax, 0, 1 << 60},

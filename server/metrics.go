@@ -1,7 +1,10 @@
 package server
 
 import (
+	"strconv"
+
 	"github.com/apogeemq/apogee/broker"
+	"github.com/apogeemq/apogee/message"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -12,11 +15,14 @@ var (
 	descMessages = prometheus.NewDesc("apogee_messages_total", "Messages taken in and handed out.", []string{"direction"}, nil)
 	descBytes    = prometheus.NewDesc("apogee_message_bytes_total", "Bytes of bodies taken in and of records handed out.", []string{"direction"}, nil)
 	descCount    = prometheus.NewDesc("apogee_broker_objects", "Topics, groups, connected clients and held pulls.", []string{"kind"}, nil)
-	descLog      = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
+	descDelayed  = prometheus.NewDesc("apogee_delayed_messages", "Messages that wait for their time, by delay level.", []string{"level"}, nil)
+	descDead     = prometheus.NewDesc("rocketmq_send_to_dlq_messages_total", "Messages that went to the dead letters.",
+		[]string{"cluster", "node_type", "node_id", "consumer_group", "topic", "is_system"}, nil)
+	descLog = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
 )
 
 func (brokerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog} {
+	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descDead} {
 		ch <- d
 	}
 }
@@ -34,6 +40,13 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	put(descCount, prometheus.GaugeValue, int64(f.Groups), "groups")
 	put(descCount, prometheus.GaugeValue, int64(f.Clients), "clients")
 	put(descCount, prometheus.GaugeValue, int64(f.HeldPulls), "held_pulls")
+	for i, n := range f.Delayed {
+		put(descDelayed, prometheus.GaugeValue, n, strconv.Itoa(i+1))
+	}
+	for _, d := range f.DeadLetters {
+		ch <- prometheus.MustNewConstMetric(descDead, prometheus.CounterValue, float64(d.Messages), c.b.Cluster(), "broker", c.b.Name(),
+			d.Group, d.Topic, strconv.FormatBool(message.IsSystemTopic(d.Topic)))
+	}
 	put(descLog, prometheus.GaugeValue, f.First, "first")
 	put(descLog, prometheus.GaugeValue, f.Flushed, "flushed")
 	put(descLog, prometheus.GaugeValue, f.Confirmed, "confirmed")

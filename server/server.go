@@ -161,7 +161,7 @@ func (s *Server) openBroker() (err error) {
 		AutoCreateTopic: s.c.AutoCreateTopic, AutoCreateGroup: s.c.AutoCreateGroup, DefaultTopicQueues: s.c.DefaultTopicQueues,
 		TraceTopic: s.c.TraceTopic, Permission: s.c.BrokerPermission, MessageBytesMax: int(s.c.MessageBytesMax),
 		TransferBytes: int(s.c.TransferBytesMax), TransferCount: int(s.c.TransferCountMax),
-		HotBytes: machineMemory() * 4 / 10, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
+		HotBytes: machineMemory() / 100 * s.c.HotPercent, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
 		Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
 	}, s.store)
 	if err != nil {
