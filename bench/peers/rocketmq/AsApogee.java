@@ -5,6 +5,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.regex.Pattern;
 import org.apache.rocketmq.broker.BrokerStartup;
 import org.apache.rocketmq.namesrv.NamesrvController;
 import org.apache.rocketmq.namesrv.NamesrvStartup;
@@ -38,13 +39,25 @@ public class AsApogee {
             "autoCreateTopicEnable=true",
             "enablePropertyFilter=true",
             "storePathRootDir=" + dir.resolve("store"),
-            "storePathCommitLog=" + dir.resolve("store").resolve("commitlog"), ""));
+            "storePathCommitLog=" + dir.resolve("store").resolve("commitlog"), "") + settings(flags));
         NamesrvController routes = NamesrvStartup.main0(new String[] {"-c", namesrv.toString()});
         BrokerStartup.main(new String[] {"-c", broker.toString()});
         while (routes.getRouteInfoManager().pickupTopicRouteData("TBW102") == null) {
             Thread.sleep(10); // the broker registers in the background
         }
         ready(listen, Integer.parseInt(flags.get("admin-port")));
+    }
+
+    /** Flags that are not about the process are the broker's settings, in kebab case. */
+    private static String settings(Map<String, String> flags) {
+        StringBuilder text = new StringBuilder();
+        flags.forEach((flag, value) -> {
+            if (!flag.matches("dir|listen|.*-port")) {
+                String key = Pattern.compile("-(.)").matcher(flag).replaceAll(m -> m.group(1).toUpperCase());
+                text.append(key).append('=').append(value).append('\n');
+            }
+        });
+        return text.toString();
     }
 
     private static void ready(String listen, int port) throws Exception {

@@ -33,13 +33,16 @@ final class ApogeeProcess {
     private final Path dir;
     private final String listen;
     private final int port;
+    private final List<String> more;
     private int starts;
     private Process process;
 
-    ApogeeProcess(Path dir, String listen) throws IOException {
+    /** more: further flags of `apogee start`, each with its value. */
+    ApogeeProcess(Path dir, String listen, String... more) throws IOException {
         this.dir = dir;
         this.listen = listen;
         this.port = freePorts(listen);
+        this.more = List.of(more);
         Files.createDirectories(dir.resolve("data"));
     }
 
@@ -76,6 +79,7 @@ final class ApogeeProcess {
                 command.add(String.valueOf(port + i));
             }
         }
+        command.addAll(more);
         process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(log().toFile()).start();
         try {
             awaitReady();

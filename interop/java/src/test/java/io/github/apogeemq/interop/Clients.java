@@ -9,6 +9,7 @@ import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
@@ -18,14 +19,17 @@ import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.exception.OffsetNotFoundException;
 import org.apache.rocketmq.client.impl.MQClientAPIImpl;
+import org.apache.rocketmq.client.impl.factory.MQClientInstance;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.remoting.protocol.header.QueryConsumerOffsetRequestHeader;
+import org.apache.rocketmq.remoting.protocol.subscription.SubscriptionGroupConfig;
 
 /** The clients of one test, shut down when it ends: beside each other, as each takes up to three seconds. */
 final class Clients implements AutoCloseable {
@@ -67,7 +71,9 @@ final class Clients implements AutoCloseable {
     }
 
     DefaultMQProducer newProducer() {
-        return configured(new DefaultMQProducer(Names.unique("producers")));
+        DefaultMQProducer producer = configured(new DefaultMQProducer(Names.unique("producers")));
+        producer.setSendMsgTimeout(10_000);
+        return producer;
     }
 
     DefaultMQProducer start(DefaultMQProducer producer) throws MQClientException {
@@ -127,6 +133,29 @@ final class Clients implements AutoCloseable {
         cluster.admin().createAndUpdateTopicConfig(cluster.broker, new TopicConfig(topic, queues, queues, 6));
         awaitRoute(topic, queues);
         return topic;
+    }
+
+    /** Creates a group with its retry topic, which a consumer then finds when it starts. */
+    String group(Consumer<SubscriptionGroupConfig> configure) throws Exception {
+        SubscriptionGroupConfig config = new SubscriptionGroupConfig();
+        config.setGroupName(Names.unique("group"));
+        configure.accept(config);
+        cluster.admin().createAndUpdateSubscriptionGroupConfig(cluster.broker, config);
+        String retry = MixAll.getRetryTopic(config.getGroupName());
+        cluster.admin().createAndUpdateTopicConfig(cluster.broker, new TopicConfig(retry, 1, 1, 6));
+        awaitRoute(retry, 1);
+        return config.getGroupName();
+    }
+
+    String group() throws Exception {
+        return group(config -> {
+        });
+    }
+
+    /** Has the client look at the routes and share the queues out now, not in half a minute. */
+    static void refresh(MQClientInstance client) {
+        client.updateTopicRouteInfoFromNameServer();
+        client.doRebalance();
     }
 
     void awaitRoute(String topic, int queues) throws Exception {

@@ -43,16 +43,16 @@ final class Cluster implements AutoCloseable {
         return new Cluster(EXTERNAL, ApogeeProcess.setting("INTEROP_BROKER", otherwise), null, null);
     }
 
-    /** A cluster of this test's own, which it may kill. Skips the test when that cannot be had. */
-    static Cluster own(String listen) throws Exception {
+    /** A cluster of this test's own, which it may kill and configure. Skips the test when that cannot be had. */
+    static Cluster own(String listen, String... flags) throws Exception {
         Assumptions.assumeTrue(EXTERNAL == null,
             "the test needs a broker of its own, which it may kill: not the external one at " + EXTERNAL);
-        return start(listen);
+        return start(listen, flags);
     }
 
-    private static Cluster start(String listen) throws Exception {
+    private static Cluster start(String listen, String... flags) throws Exception {
         Path dir = Files.createTempDirectory("apogee-interop-");
-        ApogeeProcess process = new ApogeeProcess(dir, listen);
+        ApogeeProcess process = new ApogeeProcess(dir, listen, flags);
         process.start();
         return new Cluster(process.nameServer(), process.broker(), process, dir);
     }
