@@ -89,7 +89,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.bind(); err != nil {
 		return err
 	}
-	if err := makeDirectory(s.fs(), s.c.Dir); err != nil {
+	if err := makeDirectory(s.c.files(), s.c.Dir); err != nil {
 		return err
 	}
 	if s.c.has(RoleBroker) {
@@ -124,25 +124,62 @@ func (s *Server) hostPort(port int) string {
 	return net.JoinHostPort(s.c.Listen, strconv.Itoa(port))
 }
 
-func (s *Server) fs() vfs.FS {
-	if s.c.FS != nil {
-		return s.c.FS
+// files is where everything lies.
+func (c *Config) files() vfs.FS {
+	if c.FS != nil {
+		return c.FS
 	}
 	return vfs.Default
 }
 
-func (s *Server) openBroker() (err error) {
-	_, logMemory := s.c.budget()
+// storeDir is where the log is. A store directory of RocketMQ (storePathRootDir) is used where it lies.
+func (c *Config) storeDir() string {
+	fs := c.files()
+	own := fs.PathJoin(c.Dir, "store")
+	if _, err := fs.Stat(own); err == nil {
+		return own
+	}
+	for _, sign := range []string{"commitlog", "config"} {
+		if _, err := fs.Stat(fs.PathJoin(c.Dir, sign)); err == nil {
+			return c.Dir
+		}
+	}
+	return own
+}
+
+func (c *Config) storeConfig(log *slog.Logger) store.Config {
+	_, logMemory := c.budget()
 	config := store.Config{
-		FS: s.c.FS, Dir: s.fs().PathJoin(s.c.Dir, "store"), SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: logMemory,
-		UnsyncedBytesMax: s.c.UnsyncedBytesMax, AsyncFlush: s.c.AsyncFlush, FlushInterval: s.c.FlushInterval,
-		ViewLagBytesMax: s.c.ViewLagBytesMax, AcceptDamage: s.c.AcceptDamage, Retention: s.c.Retention, Now: time.Now, Logger: s.log,
-		DueTime: s.c.DelayLevels.DueTime, Retired: broker.Retired,
+		FS: c.FS, Dir: c.storeDir(), SegmentBytes: c.SegmentBytes, MemoryBytesMax: logMemory,
+		UnsyncedBytesMax: c.UnsyncedBytesMax, AsyncFlush: c.AsyncFlush, FlushInterval: c.FlushInterval,
+		ViewLagBytesMax: c.ViewLagBytesMax, AcceptDamage: c.AcceptDamage, Retention: c.Retention, Now: time.Now, Logger: log,
+		DueTime: c.DelayLevels.DueTime, Retired: broker.Retired, Import: broker.ImportRocketMQ,
 	}
-	if s.c.FS != nil {
-		config.Files = commitlog.NewVFSFiles(s.c.FS)
+	if c.FS != nil {
+		config.Files = commitlog.NewVFSFiles(c.FS)
 	}
-	if s.store, s.recovery, err = store.Open(config); err != nil {
+	return config
+}
+
+// Leave hands the store directory of a stopped node back to RocketMQ, and returns what is lost by that.
+func Leave(c Config, log *slog.Logger) (dir string, lost []string, err error) {
+	config := c.storeConfig(log)
+	if _, err := c.files().Stat(c.files().PathJoin(config.Dir, "state")); err != nil {
+		return config.Dir, nil, fmt.Errorf("%s is not a directory of Apogee; name one with --dir: %w", config.Dir, err)
+	}
+	s, _, err := store.Open(config)
+	if err != nil {
+		return config.Dir, nil, err
+	}
+	files, lost, err := broker.ExportRocketMQ(s)
+	if err != nil {
+		return config.Dir, nil, errors.Join(err, s.Close())
+	}
+	return config.Dir, lost, s.Leave(files)
+}
+
+func (s *Server) openBroker() (err error) {
+	if s.store, s.recovery, err = store.Open(s.c.storeConfig(s.log)); err != nil {
 		return fmt.Errorf("cannot open the store: %w", err)
 	}
 	advertise := netip.Addr{}
@@ -239,12 +276,12 @@ func (s *Server) certificate() (*tls.Config, error) {
 }
 
 func (s *Server) openNamesrv() (err error) {
-	dir := s.fs().PathJoin(s.c.Dir, "namesrv")
-	if err := s.fs().MkdirAll(dir, 0o755); err != nil {
+	dir := s.c.files().PathJoin(s.c.Dir, "namesrv")
+	if err := s.c.files().MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	s.namesrv, err = namesrv.New(namesrv.Options{
-		Config: s.c.Namesrv, FS: s.fs(), Dir: dir, Started: s.started, Log: s.log,
+		Config: s.c.Namesrv, FS: s.c.files(), Dir: dir, Started: s.started, Log: s.log,
 		Push: func(addr string, c *protocol.Command) {
 			if err := s.client.OneWay(addr, c); err != nil {
 				s.log.Warn("cannot push to a broker", "addr", addr, "error", err)

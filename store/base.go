@@ -277,11 +277,16 @@ func syncDir(fs vfs.FS, dir string) error {
 func writeMark(fs vfs.FS, path string, position int64, durable bool) error {
 	b := binary.BigEndian.AppendUint64(nil, uint64(position))
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	return writeAside(fs, path, b, durable)
+}
+
+// writeAside writes a file beside the one it replaces, and renames it.
+func writeAside(fs vfs.FS, path string, content []byte, durable bool) error {
 	f, err := fs.Create(path+".tmp", vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
+	_, err = f.Write(content)
 	if err == nil && durable {
 		err = f.Sync()
 	}

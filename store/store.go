@@ -37,6 +37,8 @@ type Config struct {
 	// Retired gives the change of state that comes with a record that names its source (PreparedOffset): the source is done with. It is
 	// asked when such a record is replayed; who appends one gives the same changes as its Target (WithState).
 	Retired func(r, source *message.Record) (kind string, changes []Mutation)
+	// Import gives the state that RocketMQ has left beside a log of its own, by kind. It is asked when such a directory is first opened.
+	Import func(fs vfs.FS, dir string) (map[string][]Mutation, error)
 
 	Now    func() time.Time // default the system's clock
 	Logger *slog.Logger
@@ -109,6 +111,7 @@ type Store struct {
 
 	staging sync.Mutex   // one Stage or WriteBase at a time
 	staged  atomic.Int64 // position up to which the view is on disk
+	foreign int64        // log position before which RocketMQ wrote
 	damaged []commitlog.Gap
 	refused atomic.Pointer[error] // why no message is taken now
 	hold    atomic.Pointer[func() (int64, error)]
@@ -121,6 +124,7 @@ type Recovery struct {
 	From     int64 // where the replay began
 	Replayed int64 // records
 	Rebuilt  bool  // the view was made anew
+	Imported bool  // the directory was RocketMQ's, and has been taken over
 }
 
 // stateTarget is the Target of a state record.
@@ -193,6 +197,7 @@ func (s *Store) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
+	s.foreign = foreignEnd
 	s.log, err = commitlog.Open(commitlog.Options{
 		FS: s.c.FS, Files: s.c.Files, Dir: s.c.path("commitlog"), SpareDir: s.c.path("spare"),
 		SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: s.c.MemoryBytesMax, UnsyncedBytesMax: s.c.UnsyncedBytesMax,
@@ -201,51 +206,26 @@ func (s *Store) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
-	s.view, err = view.Open(s.c.FS, s.c.path("view"))
-	broken := errors.Is(err, view.ErrBroken)
-	if broken {
-		s.c.Logger.Warn("the view is made anew from base and log", "error", err)
-	} else if err != nil {
-		return rec, err
-	}
 	flushed, _, err := readMark(s.c.FS, s.c.path("state", "checkpoint"))
 	if err != nil {
 		return rec, err
 	}
-	applied := view.Applied{}
-	if !broken {
-		applied = s.view.Applied()
-		flushed = max(flushed, applied.Position)
-	}
-	fresh := !broken && applied.LastRecord < 0
-	if !fresh && (broken || !s.log.EndsRecord(applied.LastRecord, applied.Position) || applied.Position < s.log.First()) {
-		if err := s.discard(); err != nil {
-			return rec, err
-		}
-		rec.Rebuilt, fresh = true, true
-	}
-	rec.From = applied.Position
-	if fresh { // queue indexes come from the log, state from the base
-		rec.From = s.log.First()
-		_, end := s.log.Bounds()
-		if err := s.loadBase(end); err != nil {
-			return rec, err
-		}
-		applied = s.view.Applied()
-	}
-	s.view.Begin()
-	rec.Recovery, err = s.log.Recover(rec.From, max(flushed, applied.Position), applied.StoreTime, func(r *message.Record, raw []byte) error {
-		rec.Replayed++
-		return s.replay(r, raw, applied.Position)
-	})
-	s.view.End(rec.End)
+	was, err := s.openView(!known, &rec)
 	if err != nil {
 		return rec, err
 	}
-	if !known {
-		if err := writeMark(s.c.FS, s.foreignEndPath(), rec.End, true); err != nil {
-			return rec, err
-		}
+	applied := s.view.Applied()
+	stateFrom := applied.Position
+	rec.From = applied.Position
+	if was.LastRecord < 0 || rec.Rebuilt { // queue indexes come from the log, state from the base
+		rec.From = s.log.First()
+	}
+	flushed = max(flushed, was.Position, applied.Position)
+	if rec.Imported = !known; !known {
+		stateFrom = math.MaxInt64 // whatever state the log has is from before RocketMQ wrote here
+	}
+	if err := s.replayLog(&rec, flushed, applied, stateFrom); err != nil {
+		return rec, err
 	}
 	s.view.SetFirst(s.log.First())
 	s.view.Ready()
@@ -256,7 +236,63 @@ func (s *Store) open() (rec Recovery, err error) {
 	if len(rec.Gaps) > 0 && !s.c.AcceptDamage {
 		s.damaged = rec.Gaps
 	}
+	if !known && s.damaged == nil {
+		return rec, s.finishImport(rec.End)
+	}
 	return rec, nil
+}
+
+// openView opens the view, or makes it anew from the newest base, or from what RocketMQ left; then it has no queue indexes. It returns what
+// the view that was found had applied.
+func (s *Store) openView(foreign bool, rec *Recovery) (was view.Applied, err error) {
+	was = view.Applied{LastRecord: -1}
+	s.view, err = view.Open(s.c.FS, s.c.path("view"))
+	broken := errors.Is(err, view.ErrBroken)
+	if broken {
+		s.c.Logger.Warn("the view is made anew from base and log", "error", err)
+	} else if err != nil {
+		return was, err
+	} else {
+		was = s.view.Applied()
+	}
+	if !broken && was.LastRecord >= 0 && !foreign && s.log.EndsRecord(was.LastRecord, was.Position) && was.Position >= s.log.First() {
+		return was, nil
+	}
+	if broken || was.LastRecord >= 0 {
+		rec.Rebuilt = true
+		if err := s.discard(); err != nil {
+			return was, err
+		}
+	}
+	if foreign {
+		return was, s.beginImport()
+	}
+	_, end := s.log.Bounds()
+	return was, s.loadBase(end)
+}
+
+// replayLog finds the log's end and brings the view up to it. Changes of state count from stateFrom on.
+func (s *Store) replayLog(rec *Recovery, flushed int64, applied view.Applied, stateFrom int64) (err error) {
+	_, limit := s.log.Bounds()
+	synced := limit - s.log.SegmentBytes() // a segment is synced when it is left
+	kept := rec.From
+	s.view.Begin()
+	rec.Recovery, err = s.log.Recover(rec.From, flushed, applied.StoreTime, func(r *message.Record, raw []byte) error {
+		rec.Replayed++
+		if err := s.replay(r, raw, stateFrom); err != nil {
+			return err
+		}
+		end := r.PhysicalOffset + int64(len(raw))
+		if end-kept < s.c.ViewLagBytesMax || end > synced {
+			return nil
+		}
+		kept = end // a long replay does not gather all of it in memory
+		s.view.End(end)
+		defer s.view.Begin()
+		return s.view.StageAll()
+	})
+	s.view.End(rec.End)
+	return err
 }
 
 // foreignEnd returns the log position before which RocketMQ wrote, whose records need not have a checksum of the whole record; known is
@@ -268,6 +304,9 @@ func (s *Store) foreignEnd() (end int64, known bool, err error) {
 	names, err := s.c.FS.List(s.c.path("commitlog"))
 	if err != nil || len(names) > 0 {
 		return math.MaxInt64, false, err
+	}
+	if _, err := s.c.FS.Stat(s.c.path("config")); err == nil { // a broker that never had a message
+		return 0, false, nil
 	}
 	return 0, true, writeMark(s.c.FS, s.foreignEndPath(), 0, true)
 }
@@ -296,6 +335,7 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 		QueueOffset: r.QueueOffset,
 		Entry:       view.Entry{Position: r.PhysicalOffset, Size: int32(len(raw)), TagsCode: TagsCodeOf(r)},
 		StoreTime:   r.StoreTime,
+		Restart:     r.PhysicalOffset < s.foreign,
 	}
 	s.schedule(&m)
 	if message.IsStateTopic(string(r.Topic)) {

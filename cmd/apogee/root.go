@@ -24,6 +24,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newStartCommand(),
+		newLeaveCommand(),
 		newTopicCommand(),
 		newProduceCommand(),
 		newConsumeCommand(),

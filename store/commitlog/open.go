@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -93,6 +94,25 @@ func (l *Log) Close() error {
 	l.blocks.close()
 	free(l.tail)
 	return nil
+}
+
+// ZeroRest makes the segment that holds end read as zeros from there on: whoever goes on with a closed log and does not check positions meets
+// nothing that a recycled segment held.
+func ZeroRest(fs vfs.FS, files SegmentFS, dir string, end, segmentBytes int64) error {
+	start := end - end%segmentBytes
+	path := fs.PathJoin(dir, segmentName(start))
+	if _, err := fs.Stat(path); errors.Is(err, iofs.ErrNotExist) {
+		return nil
+	}
+	f, err := files.Open(path)
+	if err != nil {
+		return err
+	}
+	err = f.ZeroRange(end-start, start+segmentBytes-end)
+	if err == nil {
+		err = f.Datasync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Pins keeps blocks of the log in memory while slices of them are in use. The zero value holds nothing.

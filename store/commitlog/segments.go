@@ -97,7 +97,7 @@ func (s *segments) open(start int64) error {
 	}
 	size, err := f.Size()
 	if err == nil && size != s.segmentBytes {
-		err = fmt.Errorf("%s: %d bytes long, a segment has segmentBytes=%d", path, size, s.segmentBytes)
+		err = fmt.Errorf("%s is %d bytes long, a segment has %d; set mappedFileSizeCommitLog to the length of the files that are there", path, size, s.segmentBytes)
 	}
 	if err != nil {
 		_ = f.Close()

@@ -9,6 +9,7 @@
 // Keys in the database (integers big-endian; strings end in a zero byte, which no name holds):
 //
 //	"a"                                   applied: version, log position 8, last record's position 8, last store time 8
+//	"r"                                   a replay from the log's beginning has not ended: the database is made anew
 //	"n" topic 0 queue 4                   next offset 8, minimum offset 8
 //	"q" topic 0 queue 4 first offset 8    index entries, 20 bytes each: log position 8, size 4, tags code 8 (RocketMQ's unit)
 //	"k" run 8 first hash 8 sequence 4     key index: sorted pairs of key hash 8 and log position 8

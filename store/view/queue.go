@@ -64,14 +64,18 @@ func (q *Queue) Bounds() (first, next int64) {
 	return q.min, q.base + int64(len(q.entries))
 }
 
-// append adds the next message. An offset that is already there is a replay; a hole before it is filled with void entries.
-func (q *Queue) append(offset int64, e Entry) {
+// append adds the next message. An offset that is already there is a replay or, with restart, begins the queue anew: then it returns true. A
+// hole before it is filled with void entries.
+func (q *Queue) append(offset int64, e Entry, restart bool) (restarted bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	next := q.base + int64(len(q.entries))
 	switch {
+	case offset < next && restart:
+		q.min, q.base, q.entries = offset, offset, q.entries[:0]
+		q.cold.data, restarted = nil, true
 	case offset < next:
-		return
+		return false
 	case offset > next && next == q.min: // nothing before it is left in the log
 		q.min, q.base, q.entries = offset, offset, q.entries[:0]
 	default:
@@ -87,6 +91,7 @@ func (q *Queue) append(offset int64, e Entry) {
 	if len(q.waiters) > 0 {
 		q.wake(e.TagsCode)
 	}
+	return restarted
 }
 
 // settle sets the sequence at the end of a replay, which is the log's; true when the queue is not as the database has it.

@@ -12,7 +12,8 @@ type Frozen struct {
 	first   int64 // where the log begins
 	applied Applied
 	queues  []frozenQueue
-	dropped []string
+	dropped [][]byte
+	partial bool
 	state   map[stateKey][]byte
 	keys    struct {
 		pairs       []pair
@@ -43,7 +44,7 @@ func (v *View) Freeze() *Frozen {
 	if v.now.Position == v.end && len(v.changed) == 0 && len(v.state) == 0 && len(v.dropped) == 0 {
 		return nil
 	}
-	f := &Frozen{from: v.end, first: v.first.Load(), applied: v.now, dropped: v.dropped, state: v.state}
+	f := &Frozen{from: v.end, first: v.first.Load(), applied: v.now, dropped: v.dropped, partial: v.partial, state: v.state}
 	v.staging, v.state = v.state, map[stateKey][]byte{}
 	v.dropped = nil
 	for _, q := range v.changed {
@@ -94,6 +95,18 @@ func (v *View) Stage(f *Frozen) error {
 	return nil
 }
 
+// StageAll stages and flushes what Apply has gathered.
+func (v *View) StageAll() error {
+	f := v.Freeze()
+	if f == nil {
+		return nil
+	}
+	if err := v.Stage(f); err != nil {
+		return err
+	}
+	return v.Flush()
+}
+
 // Flush brings what was staged to disk. After an error Pebble goes on trying, and so does the next Flush: until one succeeds nothing
 // more may be staged, or it would pile up in memory.
 func (v *View) Flush() (err error) {
@@ -121,9 +134,9 @@ func (v *View) Flush() (err error) {
 
 func (f *Frozen) encode(b *pebble.Batch) error {
 	be := binary.BigEndian
-	for _, topic := range f.dropped { // before what was indexed since
+	for _, key := range f.dropped { // before what was indexed since
 		for _, kind := range []byte("nq") {
-			prefix := append(append([]byte{kind}, topic...), 0)
+			prefix := append([]byte{kind}, key...)
 			if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 				return err
 			}
@@ -166,6 +179,13 @@ func (f *Frozen) encode(b *pebble.Batch) error {
 		}
 	}
 	if err := stageRun(b, f.from, f.applied.Position, f.keys.first, f.keys.last, f.keys.pairs); err != nil {
+		return err
+	}
+	if f.partial {
+		if err := b.Set([]byte("r"), nil, nil); err != nil {
+			return err
+		}
+	} else if err := b.Delete([]byte("r"), nil); err != nil {
 		return err
 	}
 	value = append(value[:0], formatVersion)

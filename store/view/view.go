@@ -55,9 +55,10 @@ type View struct {
 	applyMu sync.Mutex // guards what follows
 	now     Applied
 	changed []*Queue // with entries that are not in the database
-	dropped []string // topics whose queues were dropped since the last Freeze
+	dropped [][]byte // keys without their kind, or prefixes of them, of the queues that were dropped since the last Freeze
 	frozen  *Frozen  // not in the database yet
 	end     int64    // log position that the database has been written up to
+	partial bool     // a replay from the log's beginning has not ended
 
 	// of Sweep, Stage and Flush
 	sweeping  []*Queue // still to be looked at
@@ -99,7 +100,7 @@ func Open(fs vfs.FS, dir string) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the view %s: %w", dir, err)
 	}
-	v.end = v.now.Position
+	v.end, v.partial = v.now.Position, v.now.LastRecord < 0
 	return v, nil
 }
 
@@ -141,6 +142,12 @@ func (v *View) load() error {
 	}
 	v.now, err = decodeApplied(value)
 	if err = errors.Join(err, closer.Close()); err != nil {
+		return err
+	}
+	if _, closer, err := v.db.Get([]byte("r")); !errors.Is(err, pebble.ErrNotFound) {
+		if err == nil {
+			err = errors.Join(fmt.Errorf("%w: a replay did not end", ErrBroken), closer.Close())
+		}
 		return err
 	}
 	be := binary.BigEndian
@@ -186,10 +193,13 @@ func scan(db pebble.Reader, prefix []byte, fn func(key, value []byte) error) err
 	return it.Error()
 }
 
-// after returns the least key that is greater than all that begin with prefix.
+// after returns the least key that is greater than all that begin with prefix, which begins with a letter.
 func after(prefix []byte) []byte {
 	k := append([]byte(nil), prefix...)
-	k[len(k)-1]++ // prefixes here never end in 0xff
+	for k[len(k)-1] == 0xff {
+		k = k[:len(k)-1]
+	}
+	k[len(k)-1]++
 	return k
 }
 
@@ -233,10 +243,21 @@ func (v *View) Find(topic string, id int32) *Queue {
 	return nil
 }
 
+// Import takes over state of a kind, and Floor the least next offset of a queue, before the replay: what RocketMQ has left.
+func (v *View) Import(kind string, changes []Mutation) {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	v.applyState(kind, changes)
+}
+
+// Floor is described at Import.
+func (v *View) Floor(topic string, id int32, next int64) { v.Queue(topic, id).floor = next }
+
 // Ready ends the replay: every queue's sequence goes on behind what was found, in the log or in the base.
 func (v *View) Ready() {
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
+	v.partial = false
 	v.queuesMu.RLock()
 	defer v.queuesMu.RUnlock()
 	for _, list := range v.queues {
@@ -326,6 +347,7 @@ type Message struct {
 	MoreKeys    []uint64
 	State       []Mutation // of a state record, or of Kind
 	Kind        string     // of the state that a message changes; empty for a state record, whose queue says it
+	Restart     bool       // an offset that was there before begins the queue anew: RocketMQ keeps a deleted topic's messages in its log
 }
 
 // Begin and End enclose the application of a group of records; position is the log's behind the last of them.
@@ -350,7 +372,9 @@ func (v *View) Pass(m *Message) {
 func (v *View) Apply(m *Message) {
 	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
 	q := m.Queue
-	q.append(m.QueueOffset, m.Entry)
+	if q.append(m.QueueOffset, m.Entry, m.Restart) {
+		v.dropped = append(v.dropped, q.key('n')[1:])
+	}
 	if !q.dirty {
 		q.dirty = true
 		v.changed = append(v.changed, q)
@@ -405,7 +429,7 @@ func (v *View) dropQueues(topic string) {
 		}
 	}
 	v.changed = kept
-	v.dropped = append(v.dropped, topic)
+	v.dropped = append(v.dropped, append([]byte(topic), 0))
 }
 
 // State calls fn for each entry of a kind of the broker's state. Entries come in no particular order; value must not be kept. While fn

@@ -1,0 +1,134 @@
+package broker
+
+import (
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apogeemq/apogee/store"
+	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+)
+
+// configFiles are as RocketMQ 5.5.0 writes them, in fastjson's dialect, shortened.
+var configFiles = map[string]string{
+	"topics.json": `{"dataVersion":{"counter":3,"stateVersion":0,"timestamp":1763700000000},"topicConfigTable":{
+		"Orders":{"attributes":{"+message.type":"NORMAL"},"order":false,"perm":6,"readQueueNums":4,"topicFilterType":"SINGLE_TAG","topicName":"Orders","topicSysFlag":0,"writeQueueNums":4},
+		"TBW102":{"attributes":{},"order":false,"perm":7,"readQueueNums":8,"topicFilterType":"SINGLE_TAG","topicName":"TBW102","topicSysFlag":0,"writeQueueNums":8}}}`,
+	"subscriptionGroup.json": `{"dataVersion":{"counter":1,"stateVersion":0,"timestamp":1763700000000},"forbiddenTable":{"Billing":{"Orders":4}},"subscriptionGroupTable":{
+		"Billing":{"attributes":{},"brokerId":0,"consumeBroadcastEnable":true,"consumeEnable":true,"consumeFromMinEnable":true,"consumeMessageOrderly":false,"consumeTimeoutMinute":15,"groupName":"Billing",
+		"groupRetryPolicy":{"exponentialRetryPolicy":null,"type":"CUSTOMIZED"},"groupSysFlag":0,"notifyConsumerIdsChangedEnable":true,"retryMaxTimes":5,"retryQueueNums":1,"subscriptionDataSet":null,"whichBrokerWhenConsumeSlowly":1}}}`,
+	"consumerOffset.json": `{"dataVersion":{"counter":9},"offsetTable":{"Orders@Billing":{0:17,1:3},"%RETRY%Billing@Billing":{0:2}}}`,
+	"delayOffset.json":    `{"dataVersion":{"counter":2},"offsetTable":{3:12,16:1}}`,
+}
+
+func configDirectory(t testing.TB, files map[string]string) *vfs.MemFS {
+	t.Helper()
+	fs := vfs.NewMem()
+	if err := fs.MkdirAll("store/config", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		f, err := fs.Create("store/config/"+name, vfs.WriteCategoryUnspecified)
+		if err == nil {
+			_, err = f.Write([]byte(content))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fs
+}
+
+func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
+	fs := configDirectory(t, configFiles)
+	s, rec, err := store.Open(store.Config{
+		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
+		Now: time.Now, Logger: slog.New(slog.DiscardHandler), Import: ImportRocketMQ,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !rec.Imported {
+		t.Fatal("not taken over")
+	}
+	b, err := New(Config{Cluster: "c", Name: "b", Permission: 6, AutoCreateTopic: true, DefaultTopicQueues: 8, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, ok := b.Topic("Orders"); !ok || c.ReadQueues != 4 || c.Attributes["+message.type"] == "" && c.Attributes["message.type"] == "" {
+		t.Errorf("topic %+v", c)
+	}
+	if g := b.groups.find("Billing"); g == nil || g.RetryMaxTimes != 5 {
+		t.Errorf("group %+v", g)
+	}
+	if b.groups.mayRead("Billing", "Orders") {
+		t.Error("the group may read what it is forbidden to")
+	}
+	for k, want := range map[offsetKey]int64{{"Billing", "Orders", 0}: 17, {"Billing", "Orders", 1}: 3, {"Billing", "%RETRY%Billing", 0}: 2} {
+		if got, ok := b.offsets.find(k); !ok || got != want {
+			t.Errorf("offset of %v: %d, want %d", k, got, want)
+		}
+	}
+	if next, err := b.loadDelayProgress(); err != nil || next[2] != 12 || next[15] != 1 {
+		t.Errorf("progress of the delay levels %v, %v", next, err)
+	}
+	files, _, err := ExportRocketMQ(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	back := map[string]string{}
+	for name, content := range files {
+		if !json.Valid(content) {
+			t.Errorf("%s is not JSON: %s", name, content)
+		}
+		back[name] = string(content)
+	}
+	first, err := ImportRocketMQ(configDirectory(t, configFiles), "store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := ImportRocketMQ(configDirectory(t, back), "store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []map[string][]store.Mutation{first, second} {
+		for _, changes := range state {
+			slices.SortFunc(changes, func(a, b store.Mutation) int { return strings.Compare(a.Key, b.Key) })
+		}
+	}
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Errorf("given back otherwise: %s", diff)
+	}
+}
+
+func TestBrokenConfigurationOfRocketMQ(t *testing.T) {
+	backup := map[string]string{"topics.json": `{"topicConfigTable":`, "topics.json.bak": configFiles["topics.json"]}
+	if state, err := ImportRocketMQ(configDirectory(t, backup), "store"); err != nil || len(state[kindTopics]) != 3 {
+		t.Errorf("from the backup: %v, %v", state, err)
+	}
+	_, err := ImportRocketMQ(configDirectory(t, map[string]string{"consumerOffset.json": "{"}), "store")
+	if err == nil || !strings.Contains(err.Error(), "consumerOffset.json") {
+		t.Errorf("error %v does not name the file", err)
+	}
+	fs := configDirectory(t, nil)
+	if err := fs.MkdirAll("store/config/metadata", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ImportRocketMQ(fs, "store"); err == nil || !strings.Contains(err.Error(), "rocksDBConfigToJson") {
+		t.Errorf("configuration in RocksDB: %v", err)
+	}
+	if state, err := ImportRocketMQ(vfs.NewMem(), "store"); state != nil || err != nil {
+		t.Errorf("no configuration: %v, %v", state, err)
+	}
+}

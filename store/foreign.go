@@ -1,0 +1,175 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+
+	"github.com/apogeemq/apogee/store/commitlog"
+)
+
+// A directory of RocketMQ is taken over where it lies: its log is the log; the state in config/ goes into the view and a first base;
+// queue indexes and keys are made anew from the log, and only how far each queue had come is read from consumequeue/. Nothing of
+// RocketMQ's is changed or removed. The mark state/rocketmq-end is written last: until then the take-over begins again at each start.
+
+// beginImport fills the empty view with what stands beside the log.
+func (s *Store) beginImport() error {
+	if s.c.Import != nil {
+		state, err := s.c.Import(s.c.FS, s.c.Dir)
+		if err != nil {
+			return fmt.Errorf("cannot take over RocketMQ's configuration in %s: %w", s.c.path("config"), err)
+		}
+		for kind, changes := range state {
+			s.view.Import(kind, changes)
+		}
+	}
+	return s.eachConsumeQueue(func(topic string, id int32, next int64) { s.view.Floor(topic, id, next) })
+}
+
+// finishImport makes the take-over durable.
+func (s *Store) finishImport(end int64) error {
+	if err := s.view.StageAll(); err != nil {
+		return err
+	}
+	if applied := s.view.Applied(); applied.LastRecord >= 0 {
+		if err := s.WriteBase(); err != nil {
+			return err
+		}
+	}
+	s.staged.Store(end)
+	s.c.Logger.Info("a directory of RocketMQ was taken over", "dir", s.c.Dir, "logEnd", end)
+	return writeMark(s.c.FS, s.foreignEndPath(), end, true)
+}
+
+const (
+	// foreignUnitBytes is ConsumeQueue.CQ_STORE_UNIT_SIZE: log position 8, size 4, tags code 8.
+	foreignUnitBytes = 20
+	foreignQueueMax  = 1 << 16
+)
+
+// eachConsumeQueue calls fn with the next offset of every queue that RocketMQ has files of.
+func (s *Store) eachConsumeQueue(fn func(topic string, id int32, next int64)) error {
+	root := s.c.path("consumequeue")
+	topics, err := s.listIfThere(root)
+	if err != nil {
+		return err
+	}
+	for _, topic := range topics {
+		ids, err := s.listIfThere(s.c.FS.PathJoin(root, topic))
+		if err != nil {
+			return err
+		}
+		for _, name := range ids {
+			id, err := strconv.ParseUint(name, 10, 32)
+			if err != nil || id >= foreignQueueMax {
+				continue
+			}
+			next, err := s.consumeQueueEnd(s.c.FS.PathJoin(root, topic, name))
+			if err != nil {
+				return err
+			}
+			if next > 0 {
+				fn(topic, int32(id), next)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) listIfThere(dir string) ([]string, error) {
+	names, err := s.c.FS.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return names, err
+}
+
+// consumeQueueEnd reads how far a queue's files go: their names are byte positions, and a unit that is used has a size.
+func (s *Store) consumeQueueEnd(dir string) (next int64, err error) {
+	names, err := s.listIfThere(dir)
+	if err != nil {
+		return 0, err
+	}
+	slices.Sort(names)
+	for _, name := range slices.Backward(names) {
+		start, err := strconv.ParseInt(name, 10, 64)
+		if err != nil || len(name) != 20 {
+			continue
+		}
+		used, err := s.usedUnits(s.c.FS.PathJoin(dir, name))
+		if err != nil {
+			return 0, err
+		}
+		if used > 0 || start == 0 {
+			return start/foreignUnitBytes + used, nil
+		}
+		next = max(next, start/foreignUnitBytes) // a file that was made ahead
+	}
+	return next, nil
+}
+
+// usedUnits counts the units up to the last one that is used; those before the first message are blank.
+func (s *Store) usedUnits(path string) (n int64, err error) {
+	f, err := s.c.FS.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	b := make([]byte, st.Size()/foreignUnitBytes*foreignUnitBytes)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return 0, err
+	}
+	for at := len(b) - foreignUnitBytes; at >= 0; at -= foreignUnitBytes {
+		if binary.BigEndian.Uint32(b[at+8:]) > 0 {
+			return int64(at/foreignUnitBytes) + 1, nil
+		}
+	}
+	return 0, nil
+}
+
+// Leave hands the directory back to RocketMQ: config holds the files for its config/, by name. The store is closed then, and the
+// directory is RocketMQ's: its log as it is, zeros behind its end, nothing that RocketMQ derives from it (abort makes it do so anew), and nothing of
+// ours. A crash on the way leaves a directory that opens here.
+func (s *Store) Leave(config map[string][]byte) error {
+	if s.damaged != nil {
+		return s.takesState()
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	lock, err := s.c.FS.Lock(s.c.path("lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := commitlog.ZeroRest(s.c.FS, s.c.Files, s.c.path("commitlog"), s.log.Confirmed(), s.log.SegmentBytes()); err != nil {
+		return err
+	}
+	if err := s.c.FS.MkdirAll(s.c.path("config"), 0o755); err != nil {
+		return err
+	}
+	for name, content := range config {
+		if err := writeAside(s.c.FS, s.c.path("config", name), content, true); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"consumequeue", "index", "checkpoint", "view", "spare"} {
+		if err := s.c.FS.RemoveAll(s.c.path(name)); err != nil {
+			return err
+		}
+	}
+	if err := writeAside(s.c.FS, s.c.path("abort"), nil, true); err != nil {
+		return err
+	}
+	if err := s.c.FS.RemoveAll(s.c.path("state")); err != nil {
+		return err
+	}
+	return syncDir(s.c.FS, s.c.Dir)
+}
