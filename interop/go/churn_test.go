@@ -26,11 +26,11 @@ func TestChurn(t *testing.T) {
 	events := churnEvents(t)
 	_, c := harness.Own(t)
 	f := newFleet(t, c, newTopic(t, c, churnQueues))
-	crowd := &group{name: unique(t), listener: "concurrently", overlapMax: overlapMax}
+	crowd := &group{name: unique(t), listener: "concurrently"}
 	groups, ordered, producers := []*group{crowd}, []*group{}, []*worker{}
 	for _, language := range languages() {
 		crowd.join(t, f, language, "")
-		g := &group{name: unique(t), listener: "orderly", overlapMax: overlapMax}
+		g := &group{name: unique(t), listener: "orderly"}
 		for range orderedMembers(language, events) {
 			g.join(t, f, language, "")
 		}

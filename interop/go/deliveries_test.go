@@ -18,8 +18,8 @@ const (
 	// A change of members is told at once. Who is not reached looks for itself every 20 s.
 	overlapMax = 25 * time.Second
 	// After a restart the broker knows a member from its first heartbeat on: the Go client's come every 30 s. Until then
-	// others have its queues as well.
-	overlapMaxRestarts = overlapMax + 30*time.Second
+	// others have its queues as well, and what it commits in the end may set the group's offset back.
+	unknownMax = 30 * time.Second
 	// What a member may finish after its rebalance took the queue away.
 	finishMax = time.Second
 )
@@ -28,7 +28,7 @@ const (
 type group struct {
 	name       string
 	listener   string        // concurrently or orderly
-	overlapMax time.Duration // how long two members may believe to have the same queue
+	unknownMax time.Duration // how long the broker may not know a member that is there
 	members    []*worker
 }
 
@@ -130,7 +130,7 @@ func (c *groupCheck) queue(owners []*ownership, acked map[place]messageID) {
 	}
 	slices.SortStableFunc(all, func(a, b delivery) int { return cmp.Compare(a.at, b.at) })
 	c.delivered += len(all)
-	before := map[int64]delivery{} // the last one of each offset
+	before := map[int64]delivery{} // the first one of each offset
 	past := map[*ownership]bool{}
 	for i, d := range all {
 		if want, ok := acked[place{d.queue, d.offset}]; ok && want != d.id {
@@ -145,14 +145,15 @@ func (c *groupCheck) queue(owners []*ownership, acked map[place]messageID) {
 				d.offset, d.queue)
 		}
 		if first, ok := before[d.offset]; ok {
-			c.duplicate(first, d)
+			c.duplicate(owners, first, d)
+		} else {
+			before[d.offset] = d
 		}
-		before[d.offset] = d
 	}
 }
 
 // duplicate wants a change of ownership that explains why a message came again.
-func (c *groupCheck) duplicate(first, again delivery) {
+func (c *groupCheck) duplicate(owners []*ownership, first, again delivery) {
 	c.duplicates++
 	if first.own == again.own {
 		return // not ascending, reported before
@@ -164,18 +165,31 @@ func (c *groupCheck) duplicate(first, again delivery) {
 	}
 	explained := false
 	if again.own.gained >= first.own.gained { // the new owner began at what was committed
-		age := time.Duration(min(again.own.gained, first.own.end())-first.at) * time.Microsecond
+		age := consuming(owners, first.at, again.own.gained)
 		c.oldest = max(c.oldest, age)
-		explained = age <= commitMax
+		explained = age <= commitMax+c.g.unknownMax
 	} else { // the old owner had not noticed yet, and went on where it was
-		overlap := min(first.own.end(), again.own.end()) - first.own.gained
-		explained = overlap <= c.g.overlapMax.Microseconds() && again.at <= again.own.end()+finishMax.Microseconds()
+		overlap := time.Duration(min(first.own.end(), again.own.end())-first.own.gained) * time.Microsecond
+		explained = overlap <= overlapMax+c.g.unknownMax && again.at <= again.own.end()+finishMax.Microseconds()
 	}
 	if !explained {
 		c.t.Errorf("group %s: offset %d of queue %d came to %s (owner from %d to %d) at %d and again to %s (owner from %d to %d) at %d",
 			c.g.name, again.offset, again.queue, first.own.member.name, first.own.gained, first.own.end(), first.at,
 			again.own.member.name, again.own.gained, again.own.end(), again.at)
 	}
+}
+
+// consuming is how much of a time somebody consumed from the queue, and so could commit.
+func consuming(owners []*ownership, from, to int64) time.Duration {
+	var sum int64
+	for _, own := range owners { // in the order in which they got the queue
+		if len(own.got) > 0 && own.end() > from {
+			start := max(from, own.got[0].at)
+			from = max(from, own.end())
+			sum += max(0, min(to, own.end())-start)
+		}
+	}
+	return time.Duration(sum) * time.Microsecond
 }
 
 // end is when the queue was taken away or the process ended.

@@ -63,12 +63,12 @@ func soak(t *testing.T, lasting, every time.Duration) {
 	idle := measureUse(t, s)
 	var groups []*group
 	var producers []*worker
-	together := &group{name: unique(t), listener: "concurrently", overlapMax: overlapMaxRestarts}
+	together := &group{name: unique(t), listener: "concurrently", unknownMax: unknownMax}
 	for _, language := range languages() {
 		producers = append(producers, f.produce(t, language, soakRate, soakBodyBytes))
 		together.join(t, f, language, "")
 		f.waitReady(t, f.all...)
-		ordered := &group{name: unique(t), listener: "orderly", overlapMax: overlapMaxRestarts}
+		ordered := &group{name: unique(t), listener: "orderly", unknownMax: unknownMax}
 		ordered.join(t, f, language, "")
 		f.waitReady(t, f.all...)
 		groups = append(groups, ordered)

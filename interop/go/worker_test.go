@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,6 +30,7 @@ const (
 	workerArgument = "worker" // the first argument of a test binary that is to be one
 	javaWorker     = "io.github.apogeemq.interop.Worker"
 	javaVariable   = "INTEROP_JAVA"
+	workerSenders  = 4 // of one producer, each with one message in flight
 )
 
 // worker is a child process with a client in it.
@@ -257,22 +260,32 @@ func workProducing(ctx context.Context, j *journalWriter, servers primitive.NsRe
 	}
 	j.write("ready", "")
 	pace := time.NewTicker(time.Second / time.Duration(rate))
-	for n := 0; ctx.Err() == nil; n++ {
-		<-pace.C
-		id := sender + "-" + strconv.Itoa(n)
-		body := append([]byte(id), ' ')
-		for len(body) < bodyBytes {
-			body = append(body, 'x')
-		}
-		attempt, cancel := context.WithTimeout(context.Background(), killSendMax)
-		result, err := p.SendSync(attempt, primitive.NewMessage(topic, body))
-		cancel()
-		switch {
-		case err != nil:
-			time.Sleep(killPause) // the broker is down
-		case result.Status == primitive.SendOK:
-			j.message("acked", result.MessageQueue.QueueId, result.QueueOffset, []byte(id))
-		}
+	var number atomic.Int64
+	var senders sync.WaitGroup
+	for range workerSenders {
+		senders.Go(func() {
+			for ctx.Err() == nil {
+				<-pace.C
+				sendNumber(j, p, topic, fmt.Sprintf("%s-%d", sender, number.Add(1)), bodyBytes)
+			}
+		})
 	}
+	senders.Wait()
 	return p.Shutdown()
+}
+
+func sendNumber(j *journalWriter, p rocketmq.Producer, topic, id string, bodyBytes int) {
+	body := append([]byte(id), ' ')
+	for len(body) < bodyBytes {
+		body = append(body, 'x')
+	}
+	attempt, cancel := context.WithTimeout(context.Background(), killSendMax)
+	defer cancel()
+	result, err := p.SendSync(attempt, primitive.NewMessage(topic, body))
+	switch {
+	case err != nil:
+		time.Sleep(killPause) // the broker is down
+	case result.Status == primitive.SendOK:
+		j.message("acked", result.MessageQueue.QueueId, result.QueueOffset, []byte(id))
+	}
 }

@@ -11,6 +11,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import java.util.stream.Collectors;
 import org.apache.rocketmq.client.ClientConfig;
@@ -36,6 +37,7 @@ import org.apache.rocketmq.common.message.MessageQueue;
 final class Worker {
     private static final int SEND_MILLIS_MAX = 500;
     private static final int PAUSE_MILLIS = 20;
+    private static final int SENDERS = 4; // of one producer, each with one message in flight
     // A lookup that times out closes the connection and so fails the others, and the client's start with them. Many
     // JVMs that start at once can stand still for the client's own 3 s.
     private static final int LOOKUP_MILLIS_MAX = 15_000;
@@ -146,23 +148,30 @@ final class Worker {
         producer.setSendMsgTimeout(SEND_MILLIS_MAX);
         producer.start();
         write("ready", "");
-        byte[] padding = new byte[bodyBytes];
-        Arrays.fill(padding, (byte) 'x');
-        long interval = TimeUnit.SECONDS.toNanos(1) / rate;
-        for (long n = 0, next = System.nanoTime();; n++, next = Math.max(next + interval, System.nanoTime() - interval)) {
-            LockSupport.parkNanos(next - System.nanoTime());
-            String id = sender + "-" + n;
-            byte[] start = (id + " ").getBytes(StandardCharsets.UTF_8);
-            byte[] body = Arrays.copyOf(padding, bodyBytes);
-            System.arraycopy(start, 0, body, 0, start.length);
-            try {
-                SendResult result = producer.send(new Message(topic, body));
-                if (result.getSendStatus() == SendStatus.SEND_OK) {
-                    write("acked", result.getMessageQueue().getQueueId() + " " + result.getQueueOffset() + " " + id);
+        long interval = TimeUnit.SECONDS.toNanos(SENDERS) / rate;
+        AtomicLong number = new AtomicLong();
+        for (int i = 0; i < SENDERS; i++) {
+            new Thread(() -> {
+                for (long next = System.nanoTime();; next = Math.max(next + interval, System.nanoTime() - interval)) {
+                    LockSupport.parkNanos(next - System.nanoTime());
+                    send(producer, sender + "-" + number.incrementAndGet(), bodyBytes);
                 }
-            } catch (Exception e) { // not acknowledged; the broker is down
-                Thread.sleep(PAUSE_MILLIS);
+            }, "sender-" + i).start();
+        }
+    }
+
+    private void send(DefaultMQProducer producer, String id, int bodyBytes) {
+        byte[] body = new byte[bodyBytes];
+        Arrays.fill(body, (byte) 'x');
+        byte[] start = (id + " ").getBytes(StandardCharsets.UTF_8);
+        System.arraycopy(start, 0, body, 0, start.length);
+        try {
+            SendResult result = producer.send(new Message(topic, body));
+            if (result.getSendStatus() == SendStatus.SEND_OK) {
+                write("acked", result.getMessageQueue().getQueueId() + " " + result.getQueueOffset() + " " + id);
             }
+        } catch (Exception e) { // not acknowledged; the broker is down
+            LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(PAUSE_MILLIS));
         }
     }
 }
