@@ -49,7 +49,7 @@ func properties() []property {
 		switchProperty("autoCreateSubscriptionGroup", func(s *settings) *bool { return &s.autoCreateGroup }),
 		switchProperty("autoCreateTopicEnable", func(s *settings) *bool { return &s.autoCreateTopic }),
 		numberProperty("brokerPermission", 0, 7, func(s *settings) *int32 { return &s.permission }),
-		numberProperty("defaultTopicQueueNums", 1, queuesMax, func(s *settings) *int32 { return &s.defaultTopicQueues }),
+		numberProperty("defaultTopicQueueNums", 1, topicQueuesMax, func(s *settings) *int32 { return &s.defaultTopicQueues }),
 		numberProperty("maxMessageSize", 1, 64<<20, func(s *settings) *int { return &s.messageBytesMax }),
 		numberProperty("maxTransferBytesOnMessageInMemory", 1, 64<<20, func(s *settings) *int { return &s.transferBytes }),
 		numberProperty("maxTransferCountOnMessageInMemory", 1, pullMessagesMax, func(s *settings) *int { return &s.transferCount }),
@@ -224,6 +224,9 @@ func parseProperties(text string) (list [][2]string, err error) {
 		i := strings.IndexAny(line, "=:")
 		if i <= 0 {
 			return nil, protocol.Errorf(protocol.RespInvalidParameter, "%q: want name=value", line)
+		}
+		if len(list) == propertiesLinesMax {
+			return nil, protocol.Errorf(protocol.RespInvalidParameter, "the properties have more than %d lines", propertiesLinesMax)
 		}
 		list = append(list, [2]string{strings.TrimSpace(line[:i]), strings.TrimSpace(line[i+1:])})
 	}

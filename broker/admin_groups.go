@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,6 +34,9 @@ func (t *groupTable) set(configs []*protocol.SubscriptionGroupConfig, done func(
 }
 
 func (t *groupTable) setLocked(configs []*protocol.SubscriptionGroupConfig, done func(error)) error {
+	if err := t.checkRoom(configs); err != nil {
+		return err
+	}
 	version := t.next()
 	changes := []store.Mutation{{Key: "", Value: protocol.MarshalBody(version)}}
 	for _, c := range configs {
@@ -135,8 +139,8 @@ func (b *Broker) readGroup(body []byte) (*protocol.SubscriptionGroupConfig, erro
 	if err := message.CheckGroup(c.GroupName); err != nil {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
 	}
-	if c.RetryQueues < 0 || c.RetryQueues > queuesMax {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "group %s: retryQueueNums=%d; 0 to %d are possible", c.GroupName, c.RetryQueues, queuesMax)
+	if c.RetryQueues < 0 || c.RetryQueues > topicQueuesMax {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "group %s: retryQueueNums=%d; 0 to %d are possible", c.GroupName, c.RetryQueues, topicQueuesMax)
 	}
 	var old map[string]string
 	if g := b.groups.known(c.GroupName); g != nil {
@@ -207,7 +211,7 @@ func (b *Broker) groupConfig(r *remoting.Request) (*remoting.Response, error) {
 	}
 	c := b.groups.find(h.Group)
 	if c == nil {
-		return nil, protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "No group in this broker")
+		return nil, protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "No group in this broker: %s", h.Group)
 	}
 	return remoting.RespondBody(c), nil
 }
@@ -267,6 +271,9 @@ func (b *Broker) groupForbidden(r *remoting.Request) (*remoting.Response, error)
 		return nil, err
 	}
 	answer := protocol.GroupForbidden{Group: h.Group, Topic: h.Topic, Readable: h.Readable == "true"}
+	if err := errors.Join(message.CheckGroup(h.Group), message.CheckTopic(h.Topic)); err != nil {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+	}
 	if h.Readable == "" {
 		answer.Readable = b.groups.mayRead(h.Group, h.Topic)
 		return remoting.RespondBody(answer), nil

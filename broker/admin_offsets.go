@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
@@ -78,6 +79,9 @@ func (t *offsetTable) hasReset(k offsetKey) bool {
 // gave notes that a pull was answered with what stands before next.
 func (t *offsetTable) gave(k offsetKey, next int64) {
 	t.mu.Lock()
+	if len(t.given) >= offsetsMax {
+		clear(t.given)
+	}
 	t.given[k] = next
 	t.mu.Unlock()
 }
@@ -132,6 +136,21 @@ func (t *offsetTable) names(pick func(offsetKey) (string, bool)) []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// topicsByGroup is topicsOf for every group, in one look.
+func (t *offsetTable) topicsByGroup() map[string][]string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	groups := map[string][]string{}
+	for k := range t.offsets {
+		groups[k.group] = append(groups[k.group], k.topic)
+	}
+	for group, topics := range groups {
+		slices.Sort(topics)
+		groups[group] = slices.Compact(topics)
+	}
+	return groups
 }
 
 // moved answers a pull with the offset that its group was reset to.
@@ -270,6 +289,9 @@ func (b *Broker) cloneOffsets(r *remoting.Request) (*remoting.Response, error) {
 		topics = b.offsets.topicsOf(h.From)
 	}
 	offsets := map[offsetKey]int64{}
+	if err := message.CheckGroup(h.To); err != nil {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+	}
 	for _, name := range topics {
 		t := b.topics.find(name)
 		if t == nil || !h.Offline && !b.clients.consumes(h.From, name) {
@@ -294,10 +316,13 @@ func (b *Broker) correctionOffsets(r *remoting.Request) (*remoting.Response, err
 	if t == nil {
 		return nil, protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist", h.Topic)
 	}
-	excluded := strings.Split(h.FilterGroups, ",")
+	excluded := map[string]bool{}
+	for group := range strings.SplitSeq(h.FilterGroups, ",") {
+		excluded[group] = true
+	}
 	result := protocol.CorrectionOffsets{Offsets: map[int32]int64{}}
 	for _, group := range b.offsets.groupsOf(h.Topic) {
-		if slices.Contains(excluded, group) {
+		if excluded[group] {
 			continue
 		}
 		for id := range t.config.ReadQueues {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +79,8 @@ func (b *Broker) statsTopics(h *protocol.ConsumeStatsHeader) (topics []string) {
 		}
 	}
 	if len(topics) > 0 {
-		return topics
+		slices.Sort(topics) // each counts once
+		return slices.Compact(topics)
 	}
 	candidates := []string{h.Topic}
 	if strings.TrimSpace(h.Topic) == "" {
@@ -116,9 +118,10 @@ func (b *Broker) brokerConsumeStats(r *remoting.Request) (*remoting.Response, er
 		return nil, err
 	}
 	list := protocol.ConsumeStatsList{BrokerAddr: b.addr(r)}
+	topics := b.offsets.topicsByGroup()
 	for _, group := range b.groups.names() {
 		g := protocol.GroupConsumeStats{Group: group}
-		for _, name := range b.offsets.topicsOf(group) {
+		for _, name := range topics[group] {
 			t := b.topics.find(name)
 			if t == nil || h.Order && !t.config.Order || !b.clients.consumes(group, name) {
 				continue

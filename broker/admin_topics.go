@@ -41,8 +41,8 @@ func (b *Broker) checkTopicConfig(c *protocol.TopicConfig) error {
 	if err := b.checkNewTopic(c.TopicName); err != nil {
 		return err
 	}
-	if c.ReadQueues < 0 || c.WriteQueues < 0 || c.ReadQueues > queuesMax || c.WriteQueues > queuesMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to %d are possible", c.TopicName, c.ReadQueues, c.WriteQueues, queuesMax)
+	if c.ReadQueues < 0 || c.WriteQueues < 0 || c.ReadQueues > topicQueuesMax || c.WriteQueues > topicQueuesMax {
+		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to %d are possible", c.TopicName, c.ReadQueues, c.WriteQueues, topicQueuesMax)
 	}
 	if c.FilterType == "" {
 		c.FilterType = protocol.FilterTypeSingleTag
@@ -65,6 +65,10 @@ func (b *Broker) checkTopicConfig(c *protocol.TopicConfig) error {
 // setAll creates or changes topics; done is told once they are durable.
 func (t *topicTable) setAll(list []protocol.TopicConfig, done func(error)) error {
 	t.mu.Lock()
+	if err := t.checkRoom(list...); err != nil {
+		t.mu.Unlock()
+		return err
+	}
 	version := t.next()
 	changes := []store.Mutation{{Key: "", Value: protocol.MarshalBody(version)}}
 	for i := range list {

@@ -142,11 +142,27 @@ func (t *trafficTable) ofKey(k trafficKey, system bool) *traffic {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if c = t.items[k]; c == nil {
+	if c = t.items[k]; c == nil && len(t.items) >= trafficMax {
+		k = restKey(k, system)
+		c = t.items[k]
+	}
+	if c == nil {
 		c = &traffic{system: system}
 		t.items[k] = c
 	}
 	return c
+}
+
+// restKey is the nameless counter that counts what has no counter of its own.
+func restKey(k trafficKey, system bool) (rest trafficKey) {
+	rest.kind = k.kind
+	if k.group != "" {
+		rest.group = "\x00"
+	}
+	if system {
+		rest.topic = "\x00"
+	}
+	return rest
 }
 
 // find returns a counter, nil where nothing was counted.
@@ -295,13 +311,7 @@ func (t *trafficTable) forget(topic, group string) {
 			delete(t.items, k)
 			continue
 		}
-		rest := trafficKey{}
-		if k.group != "" {
-			rest.group = "\x00"
-		}
-		if c.system {
-			rest.topic = "\x00"
-		}
+		rest := restKey(k, c.system)
 		if t.items[rest] == nil {
 			t.items[rest] = &traffic{system: c.system}
 		}

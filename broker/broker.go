@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
 )
 
@@ -26,6 +28,9 @@ type Config struct {
 	DefaultTopicQueues int32 // defaultTopicQueueNums
 	TraceTopic         bool  // traceTopicEnable
 	Permission         int32 // brokerPermission
+
+	QueuesMax int // of all topics; default DefaultQueuesMax
+	GroupsMax int // consumer groups; default DefaultGroupsMax
 
 	MessageBytesMax int           // maxMessageSize: a body's length
 	TransferBytes   int           // maxTransferBytesOnMessageInMemory: of one pull answer
@@ -81,6 +86,7 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	if len(c.DelayLevels) == 0 {
 		c.DelayLevels = DefaultDelayLevels()
 	}
+	c.QueuesMax, c.GroupsMax = cmp.Or(c.QueuesMax, DefaultQueuesMax), cmp.Or(c.GroupsMax, DefaultGroupsMax)
 	b := &Broker{
 		c: c, store: s, log: c.Logger,
 		wake: make(chan *heldPull, wakeQueue),
@@ -96,7 +102,7 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	b.offsets = newOffsetTable(b)
 	b.locks = newLockTable(b)
 	b.clients = newClientTable(b)
-	b.held = &heldPulls{}
+	b.held = &heldPulls{byConn: map[*remoting.Conn]map[*heldPull]struct{}{}}
 	b.stats.seed = c.Seed
 	for _, p := range [][2]string{{message.PropRegion, c.Region}, {message.PropTraceSwitch, "true"}, {message.PropCluster, c.Cluster}} {
 		b.stamp = message.AppendProperty(b.stamp, p[0], []byte(p[1]))

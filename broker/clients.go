@@ -30,6 +30,9 @@ type client struct {
 	seen     time.Time
 }
 
+// membership is the groups that a connection is in.
+type membership struct{ consumers, producers map[string]struct{} }
+
 // consumerGroup is a group with its live members.
 type consumerGroup struct {
 	members       map[*remoting.Conn]*client
@@ -46,14 +49,14 @@ type clientTable struct {
 	mu        sync.Mutex // guards what follows
 	consumers map[string]*consumerGroup
 	producers map[string]map[*remoting.Conn]*client
-	known     map[*remoting.Conn]struct{} // connections whose close is watched
+	known     map[*remoting.Conn]*membership // connections that sent a heartbeat, until they end
 	lastScan  time.Time
 }
 
 func newClientTable(b *Broker) *clientTable {
 	return &clientTable{
 		b: b, consumers: map[string]*consumerGroup{}, producers: map[string]map[*remoting.Conn]*client{},
-		known: map[*remoting.Conn]struct{}{},
+		known: map[*remoting.Conn]*membership{},
 	}
 }
 
@@ -110,6 +113,12 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 	if err := protocol.UnmarshalBody(r.Body, &h); err != nil {
 		return nil, err
 	}
+	if err := checkHeartbeat(&h); err != nil {
+		return nil, err
+	}
+	if err := b.clients.watch(r.Conn, &h); err != nil {
+		return nil, err
+	}
 	changed := h.Fingerprint == 0
 	var notices []*notice
 	for i := range h.Consumers {
@@ -130,7 +139,6 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 		}
 	}
 	b.clients.joinProducers(r, &h)
-	b.clients.watch(r.Conn)
 	// The answer goes first: Java's client drops a change notice that comes while its own heartbeat is under way, and then is refused
 	// with SUBSCRIPTION_NOT_LATEST until the next one.
 	r.Reply(remoting.Respond(protocol.RespSuccess, &protocol.HeartbeatResult{SupportsV2: true, SubscriptionChanged: changed}), nil)
@@ -143,6 +151,11 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 func (t *clientTable) joinConsumer(r *remoting.Request, h *protocol.Heartbeat, c *protocol.ConsumerData) (differs bool, n *notice) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	m := t.known[r.Conn]
+	if m == nil { // the connection has ended meanwhile
+		return false, nil
+	}
+	m.consumers[c.Group] = struct{}{}
 	g := t.consumers[c.Group]
 	if g == nil {
 		g = &consumerGroup{members: map[*remoting.Conn]*client{}, subscriptions: map[string]*subscription{}}
@@ -173,16 +186,34 @@ func (t *clientTable) touch(members map[*remoting.Conn]*client, r *remoting.Requ
 	return true
 }
 
-// watch has a connection taken out of its groups when it closes. After it joined, and not under mu: one that closed meanwhile is taken
-// out here and now.
-func (t *clientTable) watch(conn *remoting.Conn) {
+// watch has a connection taken out of its groups when it ends. It refuses a heartbeat that would bring it into too many.
+func (t *clientTable) watch(conn *remoting.Conn, h *protocol.Heartbeat) error {
 	t.mu.Lock()
-	_, known := t.known[conn]
-	t.known[conn] = struct{}{}
+	m := t.known[conn]
+	first := m == nil
+	if first {
+		m = &membership{map[string]struct{}{}, map[string]struct{}{}}
+		t.known[conn] = m
+	}
+	n := len(m.consumers) + len(m.producers)
+	for i := range h.Consumers {
+		if _, ok := m.consumers[h.Consumers[i].Group]; !ok {
+			n++
+		}
+	}
+	for _, p := range h.Producers {
+		if _, ok := m.producers[p.Group]; !ok {
+			n++
+		}
+	}
 	t.mu.Unlock()
-	if !known {
+	if first {
 		conn.OnClose(func() { t.disconnected(conn) })
 	}
+	if n > clientGroupsMax {
+		return protocol.Errorf(protocol.RespInvalidParameter, "the connection of client %s would be in %d groups, the limit is %d", h.ClientID, n, clientGroupsMax)
+	}
+	return nil
 }
 
 // subscribe takes over a member's subscriptions; true when topics came or went (ConsumerGroupInfo.updateSubscription).
@@ -212,7 +243,12 @@ func (g *consumerGroup) subscribe(list []protocol.SubscriptionData) bool {
 func (t *clientTable) joinProducers(r *remoting.Request, h *protocol.Heartbeat) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	m := t.known[r.Conn]
+	if m == nil { // the connection has ended meanwhile
+		return
+	}
 	for _, p := range h.Producers {
+		m.producers[p.Group] = struct{}{}
 		members := t.producers[p.Group]
 		if members == nil {
 			members = map[*remoting.Conn]*client{}
@@ -241,6 +277,9 @@ func (t *clientTable) leave(conn *remoting.Conn, producers, consumers string) {
 }
 
 func (t *clientTable) dropProducer(group string, conn *remoting.Conn) {
+	if m := t.known[conn]; m != nil {
+		delete(m.producers, group)
+	}
 	if members := t.producers[group]; members != nil {
 		if delete(members, conn); len(members) == 0 {
 			delete(t.producers, group)
@@ -254,6 +293,9 @@ func (t *clientTable) dropConsumer(group string, conn *remoting.Conn) *notice {
 		return nil
 	}
 	delete(g.members, conn)
+	if m := t.known[conn]; m != nil {
+		delete(m.consumers, group)
+	}
 	n := t.changed(group, g)
 	if len(g.members) == 0 {
 		delete(t.consumers, group)
@@ -265,11 +307,12 @@ func (t *clientTable) dropConsumer(group string, conn *remoting.Conn) *notice {
 func (t *clientTable) disconnected(conn *remoting.Conn) {
 	var notices []*notice
 	t.mu.Lock()
+	m := t.known[conn]
 	delete(t.known, conn)
-	for group := range t.producers {
+	for group := range m.producers {
 		t.dropProducer(group, conn)
 	}
-	for group := range t.consumers {
+	for group := range m.consumers {
 		notices = append(notices, t.dropConsumer(group, conn))
 	}
 	t.mu.Unlock()

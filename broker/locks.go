@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
@@ -36,8 +37,9 @@ type lockHolder struct {
 type lockTable struct {
 	b *Broker
 
-	mu    sync.Mutex // guards locks; held while a grant is appended, so that the log has the same order
+	mu    sync.Mutex // guards what follows; held while a grant is appended, so that the log has the same order
 	locks map[queueLock]lockHolder
+	swept time.Time // when sweep last looked
 }
 
 func newLockTable(b *Broker) *lockTable { return &lockTable{b: b, locks: map[queueLock]lockHolder{}} }
@@ -61,6 +63,16 @@ func (t *lockTable) lock(body *protocol.LockBatchBody, granted func(held []proto
 	var changes []store.Mutation
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if n := len(t.locks) + len(body.Queues); n > locksMax {
+		changes = t.sweep(now)
+	}
+	if n := len(t.locks) + len(body.Queues); n > locksMax {
+		if len(changes) > 0 {
+			_ = t.b.update(kindLocks, func(error) {}, changes...) // after an error they expire again
+		}
+		granted(nil, protocol.Errorf(protocol.RespSystemError, "group %s: %d locks more, %d are held, the limit is %d", body.Group, len(body.Queues), len(t.locks), locksMax))
+		return
+	}
 	for _, q := range body.Queues {
 		k := queueLock{body.Group, q.Topic, q.QueueID}
 		holder, ok := t.locks[k]
@@ -80,6 +92,21 @@ func (t *lockTable) lock(body *protocol.LockBatchBody, granted func(held []proto
 	if err := t.b.update(kindLocks, func(err error) { granted(held, err) }, changes...); err != nil {
 		granted(nil, err)
 	}
+}
+
+// sweep forgets locks that have expired, every lockExpiry at most. The caller holds mu.
+func (t *lockTable) sweep(now time.Time) (changes []store.Mutation) {
+	if now.Sub(t.swept) < lockExpiry {
+		return nil
+	}
+	t.swept = now
+	for k, holder := range t.locks {
+		if now.Sub(holder.renewed) > lockExpiry && len(changes) < locksSweptMax {
+			delete(t.locks, k)
+			changes = append(changes, store.Mutation{Key: k.String()})
+		}
+	}
+	return changes
 }
 
 // unlock releases what the client holds of the queues.
@@ -135,5 +162,13 @@ func readLockBody(r *remoting.Request) (*protocol.LockBatchBody, error) {
 	if body.Group == "" || body.ClientID == "" {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "consumerGroup %q and clientId %q must not be empty", body.Group, body.ClientID)
 	}
-	return &body, nil
+	if err := message.CheckGroup(body.Group); err != nil {
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+	}
+	for _, q := range body.Queues {
+		if len(q.Topic) > message.MaxRetryTopicLength {
+			return nil, protocol.Errorf(protocol.RespInvalidParameter, "a topic of %d bytes, the limit is %d: %.100q", len(q.Topic), message.MaxRetryTopicLength, q.Topic)
+		}
+	}
+	return &body, checkClientID(body.ClientID)
 }

@@ -82,7 +82,8 @@ type fields map[string]string
 
 // with returns the fields with others; a value of "-" leaves one out.
 func (f fields) with(pairs ...string) fields {
-	out := maps.Clone(f)
+	out := fields{}
+	maps.Copy(out, f)
 	for i := 0; i < len(pairs); i += 2 {
 		if out[pairs[i]] = pairs[i+1]; pairs[i+1] == "-" {
 			delete(out, pairs[i])

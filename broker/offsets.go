@@ -76,6 +76,16 @@ func (t *offsetTable) find(k offsetKey) (int64, bool) {
 	return offset, ok
 }
 
+// checkRoom refuses a new offset when there are too many.
+func (t *offsetTable) checkRoom(k offsetKey) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.offsets[k]; ok || len(t.offsets) < offsetsMax {
+		return nil
+	}
+	return protocol.Errorf(protocol.RespSystemError, "group %s, topic %s, queue %d: %d offsets are kept, the limit is %d", k.group, k.topic, k.queue, len(t.offsets), offsetsMax)
+}
+
 // commit notes an offset; done, when not nil, is told once it is recorded. While the group has not been told of a reset, what it commits
 // is from before and ignored.
 func (t *offsetTable) commit(k offsetKey, offset int64, done func(error)) {
@@ -177,6 +187,9 @@ func (b *Broker) updateConsumerOffset(r *remoting.Request) (*remoting.Response, 
 			h.QueueID, h.Topic, h.CommitOffset, len(t.queues)-1)
 	}
 	k := offsetKey{h.Group, h.Topic, h.QueueID}
+	if err := b.offsets.checkRoom(k); err != nil {
+		return nil, err
+	}
 	if b.offsets.hasReset(k) {
 		resp := remoting.Respond(protocol.RespSuccess, nil)
 		resp.Remark = []byte("Offset has been previously reset")

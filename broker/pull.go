@@ -50,7 +50,11 @@ func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
 		return nil, err
 	}
 	if p.h.SysFlag&protocol.PullCommitOffset != 0 && p.h.CommitOffset >= 0 && b.c.ID == 0 {
-		b.offsets.commit(offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}, p.h.CommitOffset, nil)
+		k := offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}
+		if err := b.offsets.checkRoom(k); err != nil {
+			return nil, err
+		}
+		b.offsets.commit(k, p.h.CommitOffset, nil)
 	}
 	return p.serve(p.h.SysFlag&protocol.PullSuspend != 0)
 }
@@ -93,7 +97,11 @@ func (p *pull) check() error {
 func (p *pull) subscription() (*subscription, error) {
 	h := &p.h
 	if h.SysFlag&protocol.PullSubscription != 0 {
-		return newSubscription(protocol.SubscriptionData{Topic: h.Topic, Expression: h.Subscription, Type: h.ExpressionType}), nil
+		own := protocol.SubscriptionData{Topic: h.Topic, Expression: h.Subscription, Type: h.ExpressionType}
+		if err := checkSubscription(&own); err != nil {
+			return nil, err
+		}
+		return newSubscription(own), nil
 	}
 	s, model, found := p.b.clients.subscription(h.Group, h.Topic)
 	switch {
@@ -137,6 +145,10 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 		// An empty queue at offset 0 and a queue's end are both held (PULL_NOT_FOUND).
 		if result.Status != store.NoMessage || !hold {
 			break
+		}
+		if n := b.held.count(); n >= heldPullsMax {
+			results.Put(result)
+			return nil, protocol.Errorf(protocol.RespSystemBusy, "[OVERLOAD]%d pulls are held, the limit is %d; pull of queue %d of topic[%s]", n, heldPullsMax, h.QueueID, h.Topic)
 		}
 		if b.hold(p) {
 			results.Put(result)
@@ -190,6 +202,7 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 type heldPull struct {
 	*pull
 	deadline time.Time
+	conn     *remoting.Conn
 	index    int  // in the heap
 	gone     bool // served before it got into the heap
 }
@@ -203,10 +216,11 @@ func (p *heldPull) Arrived(tagsCode int64) bool {
 	return true
 }
 
-// heldPulls orders held pulls by deadline.
+// heldPulls orders held pulls by deadline, and knows those of each connection.
 type heldPulls struct {
-	mu   sync.Mutex // guards list
-	list heldHeap
+	mu     sync.Mutex // guards what follows
+	list   heldHeap
+	byConn map[*remoting.Conn]map[*heldPull]struct{} // from a connection's first held pull to its end
 }
 
 type heldHeap []*heldPull
@@ -230,12 +244,29 @@ func (h *heldPulls) count() int {
 	return len(h.list)
 }
 
-func (h *heldPulls) add(p *heldPull) {
+// add enters a pull; first tells that it is the connection's first.
+func (h *heldPulls) add(p *heldPull) (first bool) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	of, known := h.byConn[p.conn]
+	if !known {
+		of = map[*heldPull]struct{}{}
+		h.byConn[p.conn] = of
+	}
 	if !p.gone {
 		heap.Push(&h.list, p)
+		of[p] = struct{}{}
 	}
-	h.mu.Unlock()
+	return !known
+}
+
+// forget returns the pulls of a connection that has ended.
+func (h *heldPulls) forget(conn *remoting.Conn) map[*heldPull]struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	of := h.byConn[conn]
+	delete(h.byConn, conn)
+	return of
 }
 
 func (h *heldPulls) remove(p *heldPull) {
@@ -244,6 +275,7 @@ func (h *heldPulls) remove(p *heldPull) {
 	if p.index >= 0 {
 		heap.Remove(&h.list, p.index)
 	}
+	delete(h.byConn[p.conn], p)
 	h.mu.Unlock()
 }
 
@@ -259,13 +291,25 @@ func (h *heldPulls) due(now time.Time) (list []*heldPull) {
 
 // hold makes the pull wait; false when a message came in between.
 func (b *Broker) hold(p *pull) bool {
-	wait := min(time.Duration(p.h.SuspendMS)*time.Millisecond, b.live().pollWaitMax)
-	held := &heldPull{pull: p, deadline: b.c.Now().Add(wait), index: -1}
+	longest := b.live().pollWaitMax
+	wait := time.Duration(max(0, min(p.h.SuspendMS, longest.Milliseconds()))) * time.Millisecond // whatever the client asks for
+	held := &heldPull{pull: p, conn: p.r.Conn, deadline: b.c.Now().Add(wait), index: -1}
 	if !p.queue.Wait(held, p.h.QueueOffset) {
 		return false
 	}
-	b.held.add(held) // after Wait: a deadline that passed in between would find it nowhere
+	if b.held.add(held) { // after Wait: a deadline that passed in between would find it nowhere
+		held.conn.OnClose(func() { b.dropHeld(held.conn) })
+	}
 	return true
+}
+
+// dropHeld ends the pulls of a connection that has ended: what they hold must not wait for their deadline.
+func (b *Broker) dropHeld(conn *remoting.Conn) {
+	for p := range b.held.forget(conn) {
+		if p.queue.StopWaiting(p) {
+			b.serveHeld(p, false)
+		}
+	}
 }
 
 // serveHeld answers a pull that was woken, or whose time is over; one that finds nothing yet is held again unless its time is over.

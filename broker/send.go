@@ -279,7 +279,10 @@ func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body [
 	if len(body) == 0 {
 		return s.b.illegal("the batch is empty")
 	}
-	for len(body) > 0 {
+	for n := 0; len(body) > 0; n++ {
+		if n == batchMessagesMax {
+			return protocol.Errorf(protocol.RespMessageIllegal, "the batch has more than %d messages", batchMessagesMax)
+		}
 		item, rest, err := message.NextBatchItem(body)
 		if err != nil {
 			return s.b.illegal("%s", err)
@@ -497,6 +500,9 @@ func (round *sendRound) noteTimes(took time.Duration) {
 }
 
 func (round *sendRound) recycle() {
+	if cap(round.batch.Entries) > roundEntriesKept {
+		round.batch.Entries, round.arena = nil, nil
+	}
 	clear(round.batch.Entries)
 	clear(round.answers)
 	round.batch.Entries, round.answers, round.arena = round.batch.Entries[:0], round.answers[:0], round.arena[:0]

@@ -14,9 +14,6 @@ import (
 // refused with 29 as RocketMQ does (validateSystemTopicWhenUpdateTopic). A deleted topic's queues go with it; a new topic of the same name
 // begins at offset 0.
 
-// queuesMax bounds a topic's queues.
-const queuesMax = 65536
-
 func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
 	var h protocol.CreateTopicHeader
 	if err := r.Read(&h); err != nil {
@@ -55,8 +52,8 @@ func (b *Broker) CreateTopic(name string, queues int32, done func(error)) error 
 	if err := b.checkNewTopic(name); err != nil {
 		return err
 	}
-	if queues < 1 || queues > queuesMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d queues; 1 to %d are possible", name, queues, queuesMax)
+	if queues < 1 || queues > topicQueuesMax {
+		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d queues; 1 to %d are possible", name, queues, topicQueuesMax)
 	}
 	c := protocol.TopicConfig{TopicName: name, Perm: protocol.PermRead | protocol.PermWrite, FilterType: protocol.FilterTypeSingleTag}
 	if t := b.topics.find(name); t != nil {

@@ -39,6 +39,7 @@ type topicTable struct {
 
 	mu      sync.RWMutex // guards what follows; writers hold it while they append to the log, so that the log has their order
 	topics  map[string]*topic
+	queues  int // as checkRoom counts them
 	version protocol.DataVersion
 	changed func() // told after each change
 }
@@ -114,8 +115,10 @@ func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	}
 	if old := t.topics[c.TopicName]; old != nil {
 		old.stale.Store(true)
+		t.queues -= queueCount(&old.config)
 	}
 	t.topics[c.TopicName] = n
+	t.queues += queueCount(&c)
 	return n
 }
 
@@ -146,6 +149,9 @@ func (t *topicTable) set(c protocol.TopicConfig, done func(error)) (*topic, erro
 }
 
 func (t *topicTable) setLocked(c protocol.TopicConfig, done func(error)) (*topic, error) {
+	if err := t.checkRoom(c); err != nil {
+		return nil, err
+	}
 	version := t.next()
 	changes := []store.Mutation{{Key: c.TopicName, Value: protocol.MarshalBody(c)}, {Key: "", Value: protocol.MarshalBody(version)}}
 	if err := t.b.update(kindTopics, done, changes...); err != nil {
@@ -179,6 +185,7 @@ func (t *topicTable) remove(name string, done func(error)) error {
 	t.version = version
 	if old := t.topics[name]; old != nil {
 		old.stale.Store(true)
+		t.queues -= queueCount(&old.config)
 		delete(t.topics, name)
 	}
 	return nil

@@ -60,7 +60,7 @@ func loadKV(fs vfs.FS, dir string) (keyValues, error) {
 		return keyValues{}, nil
 	}
 	body := kvFileBody{}
-	if err := protocol.UnmarshalBody(b, &body); err != nil {
+	if err := protocol.UnmarshalTable(b, &body); err != nil {
 		return nil, fmt.Errorf("cannot read %q: %w", path, err)
 	}
 	if body.Table == nil {

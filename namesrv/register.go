@@ -28,7 +28,7 @@ func (n *NameServer) registerBroker(c *call) (*remoting.Response, error) {
 	if h.BodyCRC != 0 && h.BodyCRC != int32(crc32.ChecksumIEEE(c.Body)&0x7fffffff) {
 		return nil, protocol.Errorf(protocol.RespSystemError, "crc32 not match")
 	}
-	body, err := decodeRegistration(c.Body, h.Compressed)
+	body, size, err := decodeRegistration(c.Body, h.Compressed)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (n *NameServer) registerBroker(c *call) (*remoting.Response, error) {
 		timeout:       time.Duration(h.HeartbeatTimeoutMS) * time.Millisecond,
 		reportsActing: h.EnableActingMaster != "", actingMaster: h.EnableActingMaster == "true",
 		topics: body.Topics.Topics, version: body.Topics.DataVersion, mappings: body.Topics.Mapping, filters: body.Filters,
-		conn: c.peer, via: c.asker(),
+		conn: c.peer, via: c.asker(), size: size,
 	}
 	n.mu.Lock()
 	m, e, err := n.table.register(&r, c.now)
@@ -119,8 +119,12 @@ func (n *NameServer) registerTopic(c *call) (*remoting.Response, error) {
 		}
 	}
 	n.mu.Lock()
-	known := n.table.addTopic(h.Topic, body.Queues)
+	err := n.table.checkTopicRoom(h.Topic, body.Queues)
+	known := err == nil && n.table.addTopic(h.Topic, body.Queues)
 	n.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	if !known {
 		n.o.Log.Warn("topic ignored: one of its brokers is not registered", "topic", h.Topic)
 	}

@@ -9,12 +9,20 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/apogeemq/apogee/protocol"
 )
 
-// registrationBytesMax bounds what a compressed registration may unpack to.
-const registrationBytesMax = 256 << 20
+const (
+	// registrationBytesMax bounds what a compressed registration may unpack to: more than a million topics.
+	registrationBytesMax = 64 << 20
+	// registrationSmall is the size up to which registrations are decoded beside one another: a large one becomes many times as much.
+	registrationSmall = 64 << 10
+)
+
+// oneLarge is held while a large registration is decoded.
+var oneLarge sync.Mutex
 
 // decodeRegistration reads the body of REGISTER_BROKER: JSON, or, when compressed, a zlib stream of
 //
@@ -22,39 +30,47 @@ const registrationBytesMax = 256 << 20
 //	count 4, of each topic: length 4, "name readQueues writeQueues perm filterType attributesJSON"
 //	length 4, the filter servers as JSON
 //	count 4, of each static topic: length 4, TopicQueueMappingInfo as JSON     (from brokers since 5.0)
-func decodeRegistration(b []byte, compressed bool) (protocol.RegisterBrokerBody, error) {
-	var body protocol.RegisterBrokerBody
+//
+// size is its length when it is not compressed.
+func decodeRegistration(b []byte, compressed bool) (body protocol.RegisterBrokerBody, size int, err error) {
 	if len(b) == 0 {
-		return body, nil
+		return body, 0, nil
 	}
-	var err error
-	if !compressed {
-		err = protocol.UnmarshalBody(b, &body)
+	if compressed || len(b) > registrationSmall {
+		oneLarge.Lock()
+		defer oneLarge.Unlock()
+	}
+	if compressed {
+		size, err = inflateRegistration(b, &body)
 	} else {
-		err = inflateRegistration(b, &body)
+		size, err = len(b), protocol.UnmarshalTable(b, &body)
 	}
 	if err != nil {
 		var refusal *protocol.Error
 		if errors.As(err, &refusal) {
 			err = errors.New(refusal.Remark)
 		}
-		return body, protocol.Errorf(protocol.RespSystemError, "cannot read the registration: %v", err)
+		return body, size, protocol.Errorf(protocol.RespSystemError, "cannot read the registration: %v", err)
 	}
-	return body, nil
+	return body, size, nil
 }
 
-func inflateRegistration(b []byte, body *protocol.RegisterBrokerBody) error {
+func inflateRegistration(b []byte, body *protocol.RegisterBrokerBody) (size int, err error) {
 	z, err := zlib.NewReader(bytes.NewReader(b))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(z, registrationBytesMax+1))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(raw) > registrationBytesMax {
-		return fmt.Errorf("it unpacks to more than registrationBytesMax=%d", registrationBytesMax)
+		return 0, fmt.Errorf("it unpacks to more than registrationBytesMax=%d", registrationBytesMax)
 	}
+	return len(raw), readRegistration(raw, body)
+}
+
+func readRegistration(raw []byte, body *protocol.RegisterBrokerBody) error {
 	r := blocks{b: raw}
 	r.json("the data version", &body.Topics.DataVersion)
 	body.Topics.Topics = map[string]protocol.TopicConfig{}
@@ -114,7 +130,7 @@ func (r *blocks) block(what string) []byte {
 func (r *blocks) json(what string, into any) {
 	b := r.block(what)
 	if r.err == nil {
-		r.err = protocol.UnmarshalBody(b, into)
+		r.err = protocol.UnmarshalTable(b, into)
 	}
 }
 

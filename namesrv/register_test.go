@@ -39,7 +39,7 @@ func TestCompressedRegistration(t *testing.T) {
 		"B": {TopicName: "B", ReadQueues: 1, WriteQueues: 1, Perm: 6, FilterType: "MULTI_TAG"},
 	}
 	before5 := []any{version1, 2, "A 4 3 6 SINGLE_TAG", `B 1 1 6 MULTI_TAG {"+message.type":"DE LAY"}`, `["f:1"]`}
-	got, err := decodeRegistration(compressed(before5...), true)
+	got, _, err := decodeRegistration(compressed(before5...), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestCompressedRegistration(t *testing.T) {
 		t.Errorf("from a 4.x broker: (-want +got)\n%s", diff)
 	}
 	want.Topics.Mapping = map[string]any{"B": map[string]any{"topic": "B", "bname": "a", "currIdMap": map[string]any{"0": 1.0}}}
-	got, err = decodeRegistration(compressed(append(before5, 1, `{"topic":"B","bname":"a","currIdMap":{0:1}}`)...), true)
+	got, _, err = decodeRegistration(compressed(append(before5, 1, `{"topic":"B","bname":"a","currIdMap":{0:1}}`)...), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestDamagedRegistrations(t *testing.T) {
 		"no filter servers":      compressed(version1, 0),
 		"a cut stream":           compressed(version1, 0, "[]")[:20],
 	} {
-		if _, err := decodeRegistration(b, true); err == nil {
+		if _, _, err := decodeRegistration(b, true); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -76,7 +76,7 @@ func TestDamagedRegistrations(t *testing.T) {
 func FuzzRegistration(f *testing.F) {
 	f.Add(compressed(version1, 1, "A 4 3 6 SINGLE_TAG", "[]", 0), true)
 	f.Add([]byte(`{"topicConfigSerializeWrapper":{"topicConfigTable":{}}}`), false)
-	f.Fuzz(func(t *testing.T, b []byte, isCompressed bool) { _, _ = decodeRegistration(b, isCompressed) })
+	f.Fuzz(func(t *testing.T, b []byte, isCompressed bool) { _, _, _ = decodeRegistration(b, isCompressed) })
 }
 
 func TestAConnectionThatEndsDuringItsRegistration(t *testing.T) {

@@ -26,6 +26,7 @@ type table struct {
 	mappings map[string]map[string]any // static topics: topic, broker name, TopicQueueMappingInfo
 	owners   []*localBroker            // the local brokers whose topics count
 	kv       keyValues
+	pairs    int // of topic and broker name, in topics
 }
 
 // broker is a broker name: one master and its slaves.
@@ -52,6 +53,7 @@ type liveness struct {
 	via     netip.Addr // this end of conn
 	ha      string
 	filters []string
+	size    int
 }
 
 // effects is what the caller has to do after it released the lock.
@@ -138,6 +140,7 @@ func (t *table) storeQueues(topic string, q protocol.QueueData) {
 	switch {
 	case !ok:
 		t.topics[topic] = slices.Insert(all, i, q)
+		t.pairs++
 	case all[i] == q:
 		return
 	default:
@@ -156,6 +159,7 @@ func (t *table) removeQueues(topic string, gone func(name string) bool) {
 		return
 	}
 	t.version++
+	t.pairs -= len(all) - len(left)
 	if len(left) == 0 {
 		delete(t.topics, topic)
 		delete(t.mappings, topic)

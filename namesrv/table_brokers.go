@@ -25,6 +25,7 @@ type registration struct {
 	filters       []string
 	conn          Peer
 	via           netip.Addr
+	size          int // bytes of its body
 }
 
 // master is what a slave learns of its master.
@@ -43,6 +44,9 @@ func (t *table) register(r *registration, now time.Time) (master, effects, error
 	if len(r.topics) == 1 && !(b != nil && b.holds(r.id)) {
 		return master{}, effects{}, errRegisterFailed // one topic can only be added to a broker that is known whole
 	}
+	if err := t.checkRoom(r); err != nil {
+		return master{}, effects{}, err
+	}
 	var e effects
 	if old := t.live[r.key]; old != nil && old.name != r.name {
 		e = t.unregister(brokerRef{r.key, old.name, old.id})
@@ -56,7 +60,7 @@ func (t *table) register(r *registration, now time.Time) (master, effects, error
 		e.events = append(e.events, event{"broker registered", r.key, r.name, r.id})
 	}
 	t.live[r.key] = &liveness{name: r.name, id: r.id, last: now, timeout: cmp.Or(r.timeout, brokerTimeoutDefault), version: r.version,
-		conn: r.conn, via: r.via, ha: r.ha, filters: r.filters}
+		conn: r.conn, via: r.via, ha: r.ha, filters: r.filters, size: r.size}
 	if smaller && t.cfg.NotifyMinBrokerIDChanged {
 		e.pushes = append(e.pushes, t.notifyMin(b, nil, r.ha)...)
 	}

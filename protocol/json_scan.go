@@ -14,6 +14,7 @@ type jsonScanner struct {
 	i int
 	// unescaped holds the strings that had escapes: unescaping never lengthens, so that with the capacity of b it never moves.
 	unescaped []byte
+	inKey     bool // of standard: within an object that is a key
 }
 
 func (s *jsonScanner) space() {

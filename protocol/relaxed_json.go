@@ -1,13 +1,25 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 )
 
+// bodyCommasMax bounds how many values a body has: a few bytes of JSON can become a few hundred of memory.
+const bodyCommasMax = 1 << 18
+
 // UnmarshalBody decodes a JSON body that fastjson wrote: unquoted keys, objects as keys (they become text that holds JSON),
-// single-quoted strings and trailing zero bytes are accepted.
+// single-quoted strings and trailing zero bytes are accepted. A body of more than bodyCommasMax commas is refused.
 func UnmarshalBody(body []byte, into any) error {
+	if n := bytes.Count(body, []byte(",")); n > bodyCommasMax {
+		return Errorf(RespSystemError, "cannot read the JSON body: it has %d commas, the limit is %d", n, bodyCommasMax)
+	}
+	return UnmarshalTable(body, into)
+}
+
+// UnmarshalTable is UnmarshalBody for a body of any number of values. The caller sees to it that few are decoded at once.
+func UnmarshalTable(body []byte, into any) error {
 	if json.Unmarshal(body, into) == nil { // what every client sends but for a few quirks
 		return nil
 	}
@@ -16,10 +28,16 @@ func UnmarshalBody(body []byte, into any) error {
 		err = json.Unmarshal(standard, into)
 	}
 	if err != nil {
-		return Errorf(RespSystemError, "cannot read the JSON body: %v", err)
+		return Errorf(RespSystemError, "cannot read the JSON body: %v, in %q", err, excerpt(body))
 	}
 	return nil
 }
+
+// excerptBytes is how much of a value an error quotes.
+const excerptBytes = 100
+
+// excerpt cuts what an error quotes.
+func excerpt(b []byte) []byte { return b[:min(len(b), excerptBytes)] }
 
 // MarshalBody encodes a JSON body; a bean of this package cannot fail to encode.
 func MarshalBody(v any) []byte {
@@ -113,7 +131,12 @@ func (s *jsonScanner) standardObject(dst []byte, depth int) ([]byte, error) {
 		var key []byte
 		var err error
 		if c == '{' || c == '[' {
+			if s.inKey { // each level would double what has to be quoted
+				return nil, fmt.Errorf("an object as a key within a key")
+			}
+			s.inKey = true
 			key, err = s.standard(nil, depth+1)
+			s.inKey = false
 		} else {
 			key, err = s.scalar()
 		}

@@ -43,6 +43,7 @@ type Config struct {
 	BrokerPermission                           int32
 	AutoCreateTopic, AutoCreateGroup           bool
 	DefaultTopicQueues                         int32
+	QueuesMax, GroupsMax                       int
 	TraceTopic                                 bool
 	MessageBytesMax                            int64
 	TransferBytesMax, TransferCountMax         int64
@@ -92,6 +93,7 @@ func DefaultConfig() Config {
 		RegisterPeriod: 30 * time.Second,
 		Cluster:        "DefaultCluster", BrokerName: "broker-a", Region: "DefaultRegion",
 		BrokerPermission: 6, AutoCreateTopic: true, AutoCreateGroup: true, DefaultTopicQueues: 8,
+		QueuesMax: broker.DefaultQueuesMax, GroupsMax: broker.DefaultGroupsMax,
 		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32, HotPercent: 40,
 		PollWaitMax:   30 * time.Second,
 		DelayLevels:   broker.DefaultDelayLevels(),
@@ -203,6 +205,8 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"diskFreeBytes", c.Retention.FreeBytes, 0, 1 << 60},
 		{"viewLagBytesMax", c.ViewLagBytesMax, 1 << 20, 16 << 30},
 		{"defaultTopicQueueNums", int64(c.DefaultTopicQueues), 1, 65536},
+		{"queuesMax", int64(c.QueuesMax), 2048, 1 << 30},
+		{"groupsMax", int64(c.GroupsMax), 16, 1 << 30},
 		{"brokerPermission", int64(c.BrokerPermission), 0, 7},
 		{"brokerId", c.BrokerID, 0, 0},
 		{"connectionsMax", c.ConnectionsMax, 1, 1 << 30},

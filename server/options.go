@@ -52,6 +52,8 @@ func Options() []Option {
 		boolean("autoCreateTopicEnable", "make topics on their first message", func(c *Config) *bool { return &c.AutoCreateTopic }),
 		boolean("autoCreateSubscriptionGroup", "make consumer groups on their first request", func(c *Config) *bool { return &c.AutoCreateGroup }),
 		number("defaultTopicQueueNums", "queues of the template for new topics", func(c *Config) *int32 { return &c.DefaultTopicQueues }),
+		number("queuesMax", "most queues of all topics together; a topic counts for one at least", func(c *Config) *int { return &c.QueuesMax }),
+		number("groupsMax", "most consumer groups", func(c *Config) *int { return &c.GroupsMax }),
 		boolean("traceTopicEnable", "have the topic for message traces", func(c *Config) *bool { return &c.TraceTopic }),
 		size("maxMessageSize", "longest message body", func(c *Config) *int64 { return &c.MessageBytesMax }),
 		size("maxTransferBytesOnMessageInMemory", "most bytes of one pull", func(c *Config) *int64 { return &c.TransferBytesMax }),

@@ -196,6 +196,7 @@ func (s *Server) openBroker() (err error) {
 		Properties: s.c.brokerProperties(), Host: s.brokerHost(),
 		Cluster: s.c.Cluster, Name: s.c.BrokerName, ID: s.c.BrokerID, Advertise: advertise, Region: s.c.Region,
 		AutoCreateTopic: s.c.AutoCreateTopic, AutoCreateGroup: s.c.AutoCreateGroup, DefaultTopicQueues: s.c.DefaultTopicQueues,
+		QueuesMax: s.c.QueuesMax, GroupsMax: s.c.GroupsMax,
 		TraceTopic: s.c.TraceTopic, Permission: s.c.BrokerPermission, MessageBytesMax: int(s.c.MessageBytesMax),
 		TransferBytes: int(s.c.TransferBytesMax), TransferCount: int(s.c.TransferCountMax),
 		HotBytes: machineMemory() / 100 * s.c.HotPercent, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,

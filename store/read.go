@@ -202,8 +202,11 @@ func (s *Store) OffsetByTime(q *Queue, t int64, upper bool) (int64, error) {
 	return offset, failed
 }
 
+// keyHitsMax bounds the records that one search by key reads.
+const keyHitsMax = 10_000
+
 // FindKey calls fn with the messages of a topic that have the key, newest first, stored within [begin, end] ms, until it returns false.
-// fn decides whether the message really has the key: the index holds hashes.
+// fn decides whether the message really has the key: the index holds hashes. It looks at keyHitsMax messages at most.
 func (s *Store) FindKey(topic, key string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
 	return s.findHash(view.KeyHash(topic, key), topic, begin, end, fn)
 }
@@ -214,7 +217,11 @@ func (s *Store) FindTag(topic, tag string, begin, end int64, fn func(r *message.
 }
 
 func (s *Store) findHash(hash uint64, topic string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
+	hits := 0
 	return s.view.FindKey(hash, begin, end, func(position int64) bool {
+		if hits++; hits > keyHitsMax {
+			return false
+		}
 		r, raw, err := s.RecordAt(position)
 		if err != nil || string(r.Topic) != topic || r.StoreTime < begin || r.StoreTime > end {
 			return true

@@ -124,7 +124,7 @@ type Pins struct {
 // Slices appends to dst the n bytes at log position pos, as slices of the log's memory that stay valid until pins is released.
 // Adjoining slices are merged.
 func (l *Log) Slices(dst [][]byte, pos int64, n int, pins *Pins) ([][]byte, error) {
-	if pos < 0 || pos+int64(n) > l.confirmed.Load() {
+	if pos < 0 || n < 0 || pos > l.confirmed.Load()-int64(n) {
 		return dst, fmt.Errorf("log position %d+%d: %w", pos, n, io.EOF)
 	}
 	pins.log = l

@@ -46,7 +46,7 @@ type Queue struct {
 	kept    int64   // log position that min was last looked up for
 	block   int64   // first offset of the database block that min lies in, as far as known
 	cut     int64   // database blocks before this offset are deleted
-	waiters []Waiter
+	waiters map[Waiter]struct{}
 	cold    coldBlock
 }
 
@@ -111,14 +111,11 @@ func (q *Queue) settle(end int64) bool {
 }
 
 func (q *Queue) wake(tagsCode int64) {
-	kept := q.waiters[:0]
-	for _, w := range q.waiters {
-		if !w.Arrived(tagsCode) {
-			kept = append(kept, w)
+	for w := range q.waiters {
+		if w.Arrived(tagsCode) {
+			delete(q.waiters, w)
 		}
 	}
-	clear(q.waiters[len(kept):])
-	q.waiters = kept
 }
 
 // Wait registers w, unless there already is something at offset: then it returns false.
@@ -128,7 +125,10 @@ func (q *Queue) Wait(w Waiter, offset int64) bool {
 	if offset < q.base+int64(len(q.entries)) {
 		return false
 	}
-	q.waiters = append(q.waiters, w)
+	if q.waiters == nil {
+		q.waiters = make(map[Waiter]struct{})
+	}
+	q.waiters[w] = struct{}{}
 	return true
 }
 
@@ -136,13 +136,9 @@ func (q *Queue) Wait(w Waiter, offset int64) bool {
 func (q *Queue) StopWaiting(w Waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, x := range q.waiters {
-		if x == w {
-			q.waiters = append(q.waiters[:i], q.waiters[i+1:]...)
-			return true
-		}
-	}
-	return false
+	_, ok := q.waiters[w]
+	delete(q.waiters, w)
+	return ok
 }
 
 // Entries appends to dst up to n entries from offset on, fewer at the queue's end or at the end of a database block.
