@@ -271,7 +271,7 @@ func TestOptionsNameTheFlag(t *testing.T) {
 	} {
 		o := good
 		c.edit(&o)
-		if err := o.check(); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := o.Check(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want an error with %q", err, c.want)
 		}
 	}

@@ -287,7 +287,7 @@ func (o *DrainOptions) pullers(ctx context.Context, ranges []*queueRange) ([]*pu
 
 // Drain measures how fast a backlog is pulled.
 func Drain(ctx context.Context, o DrainOptions, observe Observer) (*Report, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	at, err := o.resolve(ctx)

@@ -315,7 +315,7 @@ func newListener(ctx context.Context, r *run, addr string, queues []*queueRange,
 
 // EndToEndLatency measures messages sent at a fixed rate and received by long polling.
 func EndToEndLatency(ctx context.Context, o EndToEndOptions, observe Observer) (*Report, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	at, err := o.resolve(ctx)

@@ -135,7 +135,8 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-func (o *SendOptions) check() error {
+// Check says which parameter is out of its range.
+func (o *SendOptions) Check() error {
 	err := firstError(o.Target.check(), between("connections", o.Connections, 1, connectionsMax),
 		between("in-flight", o.InFlight, 1, inFlightMax), between("size", o.SizeBytes, 1, bodyBytesMax),
 		between("batch", o.Batch, 1, batchMax))
@@ -148,7 +149,8 @@ func (o *SendOptions) check() error {
 	return err
 }
 
-func (o *DrainOptions) check() error {
+// Check says which parameter is out of its range.
+func (o *DrainOptions) Check() error {
 	err := firstError(o.Target.check(), between("consumers", o.Consumers, 1, connectionsMax),
 		between("in-flight", o.InFlight, 1, inFlightMax), between("size", o.SizeBytes, 1, bodyBytesMax),
 		between("pull-max", o.PullMax, 1, pullMaxMax), between("rounds", o.Rounds, 1, 1000), message.CheckGroup(o.Group))
@@ -158,7 +160,8 @@ func (o *DrainOptions) check() error {
 	return err
 }
 
-func (o *EndToEndOptions) check() error {
+// Check says which parameter is out of its range.
+func (o *EndToEndOptions) Check() error {
 	err := firstError(o.Target.check(), between("senders", o.Senders, 1, connectionsMax),
 		between("consumers", o.Consumers, 1, connectionsMax), between("in-flight", o.InFlight, 1, inFlightMax),
 		between("size", o.SizeBytes, stampBytes, bodyBytesMax), between("pull-max", o.PullMax, 1, pullMaxMax), message.CheckGroup(o.Group))

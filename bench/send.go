@@ -307,7 +307,7 @@ func (f *fleet) sent() (n int64) {
 
 // Send measures pipelined sends.
 func Send(ctx context.Context, o SendOptions, observe Observer) (*Report, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	at, err := o.resolve(ctx)

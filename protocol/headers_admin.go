@@ -93,20 +93,25 @@ type ResetOffsetHeader struct {
 func (h *ResetOffsetHeader) visit(v *visitor) {
 	v.str("topic", &h.Topic, required)
 	v.str("group", &h.Group, required)
-	v.i32("queueId", &h.QueueID, optional)
-	v.i64("offset", &h.Offset, optional)
+	given := need(v.writing) // 0 is a queue and an offset
+	v.i32("queueId", &h.QueueID, given)
+	v.i64("offset", &h.Offset, given)
 	v.i64("timestamp", &h.Timestamp, required)
 	v.boolean("isForce", &h.Force, required)
 }
 
 // ClientHeader names a consumer: GET_CONSUMER_RUNNING_INFO, CONSUME_MESSAGE_DIRECTLY. What else they carry is passed on.
-type ClientHeader struct{ Group, ClientID, Topic, MsgID string }
+type ClientHeader struct {
+	Group, ClientID, Topic, MsgID string
+	Stack                         bool // GET_CONSUMER_RUNNING_INFO only: with the stacks of its threads
+}
 
 func (h *ClientHeader) visit(v *visitor) {
 	v.str("consumerGroup", &h.Group, required)
 	v.str("clientId", &h.ClientID, optional)
 	v.str("topic", &h.Topic, optional)
 	v.str("msgId", &h.MsgID, optional)
+	v.boolean("jstackEnable", &h.Stack, optional)
 }
 
 // CloneOffsetHeader is CLONE_GROUP_OFFSET's.

@@ -11,14 +11,10 @@ import (
 )
 
 func newBenchCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "bench",
-		Short: "Measure a broker: sends, draining a backlog, end to end latency",
-		Long: "Measures Apogee or Apache RocketMQ over plain remoting.\n\n" +
+	return noun("bench", "Measure a broker: sends, draining a backlog, end to end latency",
+		"Measures Apogee or Apache RocketMQ over plain remoting.\n\n"+
 			"With --pid (Linux) the report has the server's CPU time per message and its memory.",
-	}
-	c.AddCommand(newBenchSendCommand(), newBenchDrainCommand(), newBenchEndToEndCommand(), newBenchTableCommand())
-	return c
+		newBenchSendCommand(), newBenchDrainCommand(), newBenchEndToEndCommand(), newBenchTableCommand())
 }
 
 // benchFlags are those of every workload.
@@ -56,30 +52,22 @@ func (f *benchFlags) report(c *cobra.Command, r *bench.Report, err error) error 
 	return nil
 }
 
-// observer draws one line that is overwritten, on a terminal only.
-func (f *benchFlags) observer(w io.Writer) (observe bench.Observer, done func()) {
-	if file, ok := w.(*os.File); !ok || !isTerminal(file) {
-		return nil, func() {}
-	}
-	return func(p bench.Progress) { fmt.Fprintf(w, "\r\x1b[K%s", progressLine(p)) }, func() { fmt.Fprint(w, "\r\x1b[K") }
+// observer draws a progress bar, on a terminal only.
+func observer(w io.Writer) (observe bench.Observer, done func()) {
+	bar := newProgress(w)
+	return func(p bench.Progress) { bar.show(p.Phase, partOf(p), benchDetail(p)) }, bar.done
 }
 
-const progressCells = 24
-
-func progressLine(p bench.Progress) string {
-	bar := ""
-	if p.Total > 0 {
-		n := min(int(float64(progressCells)*float64(p.Elapsed)/float64(p.Total)), progressCells)
-		cells := make([]byte, progressCells)
-		for i := range cells {
-			cells[i] = '.'
-			if i < n {
-				cells[i] = '#'
-			}
-		}
-		bar = "[" + string(cells) + "] "
+// partOf is how much of a phase is over; less than 0 when its end is not a time.
+func partOf(p bench.Progress) float64 {
+	if p.Total <= 0 {
+		return -1
 	}
-	return fmt.Sprintf("%-8s %s%5.1f s  %12d messages  %10.0f/s", p.Phase, bar, p.Elapsed.Seconds(), p.Messages, p.Rate)
+	return float64(p.Elapsed) / float64(p.Total)
+}
+
+func benchDetail(p bench.Progress) string {
+	return fmt.Sprintf("%5.1f s  %12d messages  %10.0f/s", p.Elapsed.Seconds(), p.Messages, p.Rate)
 }
 
 func newBenchSendCommand() *cobra.Command {
@@ -92,15 +80,18 @@ func newBenchSendCommand() *cobra.Command {
 		Example: "  apogee bench send                                        # throughput\n" +
 			"  apogee bench send --connections 1 --in-flight 1          # latency of one request\n" +
 			"  apogee bench send --batch 32 --connections 8 --in-flight 4",
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if o.Warmup, err = bench.ParseWarmup(f.warmup); err != nil {
-				return err
+				return asUsage(err)
 			}
 			f.resolve()
 			o.Target, o.Duration = f.target, bench.Seconds(duration)
-			observe, done := f.observer(c.ErrOrStderr())
+			if err := o.Check(); err != nil {
+				return asUsage(err)
+			}
+			observe, done := observer(c.ErrOrStderr())
 			r, err := bench.Send(c.Context(), o, observe)
 			done()
 			return f.report(c, r, err)
@@ -124,11 +115,14 @@ func newBenchDrainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "drain",
 		Short: "Fill a topic, then pull all of it",
-		Args:  cobra.NoArgs,
+		Args:  takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			f.resolve()
 			o.Target = f.target
-			observe, done := f.observer(c.ErrOrStderr())
+			if err := o.Check(); err != nil {
+				return asUsage(err)
+			}
+			observe, done := observer(c.ErrOrStderr())
 			r, err := bench.Drain(c.Context(), o, observe)
 			done()
 			return f.report(c, r, err)
@@ -157,15 +151,18 @@ func newBenchEndToEndCommand() *cobra.Command {
 		Long: "Sends at a fixed rate while consumers of a group long-poll. A latency counts from the instant at which the schedule wanted\n" +
 			"the message sent to its receipt, so that a server that stalls the senders cannot hide it. The warm-up runs at the same rate; then\n" +
 			"nothing is sent for two seconds, so that a backlog of the warm-up does not count.",
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if o.Warmup, err = bench.ParseWarmup(f.warmup); err != nil {
-				return err
+				return asUsage(err)
 			}
 			f.resolve()
 			o.Target, o.Duration, o.Grace = f.target, bench.Seconds(duration), bench.Seconds(grace)
-			observe, done := f.observer(c.ErrOrStderr())
+			if err := o.Check(); err != nil {
+				return asUsage(err)
+			}
+			observe, done := observer(c.ErrOrStderr())
 			r, err := bench.EndToEndLatency(c.Context(), o, observe)
 			done()
 			return f.report(c, r, err)
@@ -192,7 +189,7 @@ func newBenchTableCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "table DIR",
 		Short: "Print the results DIR/SERVER/CASE.json side by side",
-		Args:  exactlyOne("directory"),
+		Args:  takes("directory"),
 		RunE: func(c *cobra.Command, args []string) error {
 			results, err := bench.ReadResults(os.DirFS(args[0]))
 			if err != nil {

@@ -23,7 +23,7 @@ func execute(t *testing.T, args ...string) (string, error) {
 	root.SetErr(&out)
 	root.SetIn(strings.NewReader(""))
 	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
+	err := runRoot(context.Background(), root)
 	return out.String(), err
 }
 
@@ -59,6 +59,14 @@ func TestErrorsNameTheValueAndTheRemedy(t *testing.T) {
 		{"bench e2e --size 8 --broker " + nowhere, []string{"--size 8"}},
 		{"bench e2e --warmup until-stable --broker " + nowhere, []string{"the rate is fixed"}},
 		{"nonsense", []string{`"nonsense"`}},
+		{"topic nonsense", []string{`"nonsense"`, "apogee topic --help"}},
+		{"topic list extra", []string{"takes no argument", "got 1"}},
+		{"topic list --nonsense", []string{"--nonsense"}},
+		{"topic update T --namesrv " + nowhere, []string{"nothing to change"}},
+		{"topic create T --attribute x --namesrv " + nowhere, []string{`--attribute "x"`, "+name=value"}},
+		{"topic create T --queues 65537 --namesrv " + nowhere, []string{"65537 queues", "1 to 65536"}},
+		{"group clone g", []string{"one group to copy and one group to set", "got 1"}},
+		{"consume T --follow --until last --namesrv " + nowhere, []string{"follow", "until"}},
 	} {
 		_, err := execute(t, strings.Fields(c.args)...)
 		if err == nil {
@@ -68,6 +76,33 @@ func TestErrorsNameTheValueAndTheRemedy(t *testing.T) {
 		for _, want := range c.want {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("apogee %s: %q does not say %q", c.args, err, want)
+			}
+		}
+		if want := statusUsage; strings.Contains(err.Error(), "cannot reach") != (statusOf(err) != want) {
+			t.Errorf("apogee %s: status %d of %q", c.args, statusOf(err), err)
+		}
+	}
+}
+
+// Every command that needs a server says which address does not answer, and what to do.
+func TestNoServer(t *testing.T) {
+	for _, args := range []string{
+		"topic list", "topic describe t", "topic create t", "topic update t --perm r", "topic delete t --yes", "topic groups t", "topic stats",
+		"group list", "group describe g", "group create g", "group update g --consume", "group delete g --yes", "group lag g", "group members g",
+		"group status g", "group reset g --topic t --to first --yes", "group skip g --topic t --yes", "group clone g h --yes",
+		"message get t --key k", "message get t --queue 0 --offset 0", "message browse t", "message send t x", "message deliver t 7F00000100002A9F0000000000000000 --group g",
+		"dlq list", "dlq browse g", "dlq resend g --all --yes", "produce t x", "consume t",
+		"cluster list", "cluster status", "cluster producers", "cluster config get", "cluster config set a=b", "cluster kv list n", "cluster kv delete n k --yes",
+		"cluster wipe-write b", "cluster add-write b", "cluster clean topics",
+	} {
+		_, err := execute(t, append(strings.Fields(args), "--namesrv", nowhere)...)
+		if err == nil || statusOf(err) != statusFailure {
+			t.Errorf("apogee %s: status %d of %v, want %d", args, statusOf(err), err, statusFailure)
+			continue
+		}
+		for _, want := range []string{"cannot reach name server " + nowhere, "apogee start", "--namesrv"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("apogee %s: %q does not say %q", args, err, want)
 			}
 		}
 	}
@@ -120,12 +155,12 @@ func TestParseStart(t *testing.T) {
 		"1769846400000":        {startTime, 1769846400000},
 		"2026-01-31T08:00:00Z": {startTime, stamp.UnixMilli()},
 	} {
-		if got, err := parseStart(s); err != nil || got != want {
+		if got, err := parseStart("from", s); err != nil || got != want {
 			t.Errorf("--from %s: %+v, %v; want %+v", s, got, err, want)
 		}
 	}
 	for _, s := range []string{"", "-1", "yesterday"} {
-		if _, err := parseStart(s); err == nil {
+		if _, err := parseStart("from", s); err == nil {
 			t.Errorf("--from %q was taken", s)
 		}
 	}
@@ -156,7 +191,7 @@ func TestQueuesOfARoute(t *testing.T) {
 		},
 		Brokers: []protocol.BrokerData{{BrokerName: "a", Addrs: map[int64]string{1: "a1:1", 0: "a0:1"}}, {BrokerName: "b", Addrs: map[int64]string{1: "b1:1"}}},
 	}
-	want := []queue{{"a", "a0:1", 0}, {"a", "a0:1", 1}, {"b", "b1:1", 0}}
+	want := []queue{{"a", "a0:1", 0, ""}, {"a", "a0:1", 1, ""}, {"b", "b1:1", 0, ""}}
 	if got := queues(r, protocol.PermRead); !cmp.Equal(want, got, cmp.AllowUnexported(queue{})) {
 		t.Errorf("to read: %v, want %v", got, want)
 	}
@@ -232,7 +267,8 @@ func TestCommittedOffset(t *testing.T) {
 }
 
 func TestProgressLine(t *testing.T) {
-	got := progressLine(bench.Progress{Phase: "measure", Elapsed: 5 * time.Second, Total: 10 * time.Second, Messages: 500, Rate: 100})
+	p := bench.Progress{Phase: "measure", Elapsed: 5 * time.Second, Total: 10 * time.Second, Messages: 500, Rate: 100}
+	got := progressLine(p.Phase, partOf(p), benchDetail(p))
 	if !strings.Contains(got, "[############............]") || !strings.Contains(got, "100/s") {
 		t.Errorf("%q", got)
 	}

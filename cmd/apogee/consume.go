@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
@@ -24,16 +24,18 @@ const (
 	offsetMax = 1_000_000_000_000
 )
 
-// consume are the flags of consume.
+// consume are the flags of consume, message browse and dlq browse.
 type consume struct {
 	clusterFlags
-	group, from, tag      string
-	follow, commit, table bool
-	max                   int64
+	group, from, until, tag string
+	broker                  string
+	queue                   int32
+	follow, commit, table   bool
+	max                     int64
 }
 
 func newConsumeCommand() *cobra.Command {
-	var f consume
+	f := consume{queue: -1}
 	c := &cobra.Command{
 		Use:   "consume TOPIC",
 		Short: "Print a topic's messages",
@@ -41,22 +43,35 @@ func newConsumeCommand() *cobra.Command {
 			"It reads all queues itself, beside the group's members if there are any. With --group it begins where the group stands, and\n" +
 			"with --commit it moves the group's offsets past what it printed.",
 		Example: "  apogee consume orders\n  apogee consume orders --follow --tag 'paid || shipped'\n  apogee consume orders --from 2026-01-31T08:00:00Z --max 10 --table",
-		Args:    exactlyOne("topic"),
+		Args:    takes("topic"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withCluster(c, &f.clusterFlags, func(ctx context.Context, cl *cluster) error { return f.run(ctx, c, cl, args[0]) })
 		},
 	}
 	f.add(c)
+	f.addSelection(c)
 	fs := c.Flags()
 	fs.StringVar(&f.group, "group", "", "consumer group whose offsets are read")
-	fs.StringVar(&f.from, "from", "", "first, last, a queue offset, or a time (RFC 3339 or ms since 1970);\ndefault: where --group stands, else last with --follow and first without")
 	fs.BoolVar(&f.follow, "follow", false, "go on with new messages as they come")
-	fs.Int64Var(&f.max, "max", 0, "stop after this many messages (0: no limit)")
-	fs.StringVar(&f.tag, "tag", "*", "tags, as in 'a || b'")
 	fs.BoolVar(&f.commit, "commit", false, "commit the offsets of what was printed (needs --group)")
 	fs.BoolVar(&f.table, "table", false, "print queue, offset, time, keys, tags and properties too")
 	c.MarkFlagsMutuallyExclusive("table", "json")
+	c.MarkFlagsMutuallyExclusive("follow", "until")
+	completeArgs(c, topicNames)
+	completeFlag(c, "group", groupNames)
 	return c
+}
+
+// addSelection adds the flags that say which messages.
+func (f *consume) addSelection(c *cobra.Command) {
+	fs := c.Flags()
+	fs.StringVar(&f.from, "from", "", "first, last, a queue offset, or a time; default: where --group stands, else last with\n--follow and first without")
+	fs.StringVar(&f.until, "until", "", "end before this offset or time")
+	fs.Int64Var(&f.max, "max", 0, "stop after this many messages (0: no limit)")
+	fs.StringVar(&f.tag, "tag", "*", "tags, as in 'a || b'")
+	fs.StringVar(&f.broker, "broker", "", "queues of this broker only (name)")
+	fs.Int32Var(&f.queue, "queue", f.queue, "queue of this id only (-1: all)")
+	completeFlag(c, "broker", brokerNames)
 }
 
 // start is where reading begins.
@@ -74,7 +89,7 @@ const (
 	startTime
 )
 
-func parseStart(s string) (start, error) {
+func parseStart(flag, s string) (start, error) {
 	switch s {
 	case "first":
 		return start{kind: startFirst}, nil
@@ -87,12 +102,23 @@ func parseStart(s string) (start, error) {
 		}
 		return start{startTime, n}, nil
 	}
+	if t, err := parseTime(flag, s); err == nil {
+		return start{startTime, t.UnixMilli()}, nil
+	}
+	return start{}, usagef("--%s %q: want first, last, an offset, or a time such as 2026-01-31T08:00:00Z", flag, s)
+}
+
+// parseTime reads a time as it is typed.
+func parseTime(flag, s string) (time.Time, error) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= offsetMax {
+		return time.UnixMilli(n), nil
+	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02"} {
 		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return start{startTime, t.UnixMilli()}, nil
+			return t, nil
 		}
 	}
-	return start{}, fmt.Errorf("--from %q: want first, last, an offset, or a time such as 2026-01-31T08:00:00Z", s)
+	return time.Time{}, usagef("--%s %q: want a time such as 2026-01-31T08:00:00Z or 2026-01-31", flag, s)
 }
 
 // reader reads one queue.
@@ -116,25 +142,14 @@ var errEnough = errors.New("enough messages")
 
 func (f *consume) run(ctx context.Context, c *cobra.Command, cl *cluster, topic string) error {
 	if f.commit && f.group == "" {
-		return fmt.Errorf("--commit needs --group: whose offsets?")
+		return usagef("--commit needs --group: whose offsets?")
 	}
 	if f.group != "" {
 		if err := message.CheckGroup(f.group); err != nil {
-			return err
+			return asUsage(err)
 		}
 	}
-	if f.max < 0 {
-		return fmt.Errorf("--max %d: want 0 (no limit) or more", f.max)
-	}
-	route, err := cl.route(ctx, topic)
-	if err != nil {
-		return err
-	}
-	qs := queues(route, protocol.PermRead)
-	if len(qs) == 0 {
-		return fmt.Errorf("topic %q has no queue that can be read (permission %s)", topic, summary(topic, route).Perm)
-	}
-	readers, err := f.readers(ctx, cl, topic, qs)
+	readers, err := f.readers(ctx, cl, topic)
 	if err != nil {
 		return err
 	}
@@ -151,33 +166,65 @@ func (f *consume) run(ctx context.Context, c *cobra.Command, cl *cluster, topic 
 }
 
 // readers finds out where each queue's reading begins and ends.
-func (f *consume) readers(ctx context.Context, cl *cluster, topic string, qs []queue) ([]*reader, error) {
-	from := start{kind: startFirst}
+func (f *consume) readers(ctx context.Context, cl *cluster, topic string) ([]*reader, error) {
+	if f.max < 0 {
+		return nil, usagef("--max %d: want 0 (no limit) or more", f.max)
+	}
+	from, until := start{kind: startFirst}, start{kind: startLast}
 	if f.follow {
 		from.kind = startLast
 	}
+	var err error
 	if f.from != "" {
-		var err error
-		if from, err = parseStart(f.from); err != nil {
+		if from, err = parseStart("from", f.from); err != nil {
 			return nil, err
 		}
 	}
+	if f.until != "" {
+		if until, err = parseStart("until", f.until); err != nil {
+			return nil, err
+		}
+	}
+	qs, err := f.queues(ctx, cl, topic)
+	if err != nil {
+		return nil, err
+	}
 	var out []*reader
 	for _, q := range qs {
-		low, err := cl.offset(ctx, protocol.ReqGetMinOffset, topic, q)
+		low, high, err := cl.bounds(ctx, topic, q)
 		if err != nil {
 			return nil, err
 		}
-		r := &reader{queue: q, printed: -1}
-		if r.end, err = cl.offset(ctx, protocol.ReqGetMaxOffset, topic, q); err != nil {
+		r := &reader{queue: q, printed: -1, end: high}
+		if r.next, err = f.begin(ctx, cl, topic, r, from, low); err != nil {
 			return nil, err
 		}
-		if r.next, err = f.begin(ctx, cl, topic, r, from, max(low, 0)); err != nil {
+		if r.end, err = cl.locate(ctx, topic, q, until, low, high); err != nil {
 			return nil, err
 		}
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// queues returns those that the flags mean.
+func (f *consume) queues(ctx context.Context, cl *cluster, topic string) ([]queue, error) {
+	route, err := cl.route(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	all := queues(route, protocol.PermRead)
+	if len(all) == 0 {
+		return nil, fmt.Errorf("topic %q has no queue that can be read (permission %s)", topic, summary(topic, route).Perm)
+	}
+	some := slices.DeleteFunc(slices.Clone(all), func(q queue) bool {
+		return f.broker != "" && q.broker != f.broker || f.queue >= 0 && q.id != f.queue
+	})
+	if len(some) == 0 {
+		return nil, fmt.Errorf("no queue is --broker %q --queue %d; topic %q has %d queues that can be read, on: %s", f.broker, f.queue, topic, len(all),
+			strings.Join(summary(topic, route).Brokers, ", "))
+	}
+	return some, nil
 }
 
 func (f *consume) begin(ctx context.Context, cl *cluster, topic string, r *reader, from start, low int64) (int64, error) {
@@ -187,18 +234,7 @@ func (f *consume) begin(ctx context.Context, cl *cluster, topic string, r *reade
 			return max(offset, low), err
 		}
 	}
-	switch from.kind {
-	case startLast:
-		return r.end, nil
-	case startOffset:
-		return min(max(from.value, low), r.end), nil
-	case startTime:
-		var o protocol.OffsetResult
-		h := &protocol.QueueHeader{Topic: topic, QueueID: r.id, Timestamp: from.value}
-		_, err := cl.ask(ctx, r.addr, request{code: protocol.ReqSearchOffsetByTimestamp, header: h}, &o)
-		return max(o.Offset, low), err
-	}
-	return low, nil
+	return cl.locate(ctx, topic, r.queue, from, low, r.end)
 }
 
 // committed returns a group's offset in a queue, false when it has none.
@@ -212,6 +248,15 @@ func (c *cluster) committed(ctx context.Context, group, topic string, q queue) (
 	return o.Offset, err == nil, err
 }
 
+// commit sets a group's offset in a queue.
+func (c *cluster) commit(ctx context.Context, group, topic string, q queue, offset int64) error {
+	h := &protocol.ConsumerOffsetHeader{Group: group, Topic: topic, QueueID: q.id, CommitOffset: offset, Update: true}
+	if _, err := c.ask(ctx, q.addr, request{code: protocol.ReqUpdateConsumerOffset, header: h}, nil); err != nil {
+		return fmt.Errorf("cannot commit offset %d of queue %d of topic %q for group %q: %w", offset, q.id, topic, group, err)
+	}
+	return nil
+}
+
 // commitAll moves the group's offsets past what was printed. It has its own time limit, because it also runs after an interrupt.
 func (f *consume) commitAll(cl *cluster, topic string, readers []*reader) error {
 	if !f.commit {
@@ -221,9 +266,8 @@ func (f *consume) commitAll(cl *cluster, topic string, readers []*reader) error 
 		if r.printed < 0 {
 			continue
 		}
-		h := &protocol.ConsumerOffsetHeader{Group: f.group, Topic: topic, QueueID: r.id, CommitOffset: r.printed, Update: true}
-		if _, err := cl.ask(context.Background(), r.addr, request{code: protocol.ReqUpdateConsumerOffset, header: h}, nil); err != nil {
-			return fmt.Errorf("cannot commit offset %d of queue %d for group %q: %w", r.printed, r.id, f.group, err)
+		if err := cl.commit(context.Background(), f.group, topic, r.queue, r.printed); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -333,42 +377,57 @@ func (f *consume) followAll(ctx context.Context, cl *cluster, topic string, read
 	}
 }
 
-// consumedMessage is a message as --json prints it, one a line.
-type consumedMessage struct {
-	Topic      string            `json:"topic"`
-	Broker     string            `json:"broker"`
-	Queue      int32             `json:"queue"`
-	Offset     int64             `json:"offset"`
-	ID         string            `json:"id,omitempty"`
-	Keys       []string          `json:"keys,omitempty"`
-	Tags       string            `json:"tags,omitempty"`
-	Properties map[string]string `json:"properties,omitempty"`
-	Stored     time.Time         `json:"stored"`
-	Born       time.Time         `json:"born"`
-	Body       string            `json:"body"`
-	Binary     bool              `json:"body_is_hex,omitempty"` // the body is not text
-}
-
-// messagePrinter prints messages as the flags want it.
+// messagePrinter takes messages one by one, as the command line wants them.
 type messagePrinter struct {
-	out   io.Writer
-	how   *consume
-	topic string
-	left  int64 // of --max
-	rows  *table
+	each func(broker string, m *message.Record, body []byte) error
+	end  func() error // after some of them; may be nil
+	left int64        // of --max
 }
 
 func newMessagePrinter(f *consume, w io.Writer, topic string) *messagePrinter {
-	p := &messagePrinter{out: w, how: f, topic: topic, left: f.max}
-	p.newRows()
+	p := &messagePrinter{left: f.max}
+	switch {
+	case f.out.json:
+		p.each = func(broker string, m *message.Record, body []byte) error {
+			return writeJSONLine(w, viewOf(topic, broker, m, body))
+		}
+	case f.table:
+		p.rows(w, []string{"BROKER", "QUEUE", "OFFSET", "STORED", "KEYS", "TAGS", "PROPERTIES", "BODY"}, func(v *messageView) []any {
+			return []any{v.Broker, v.Queue, v.Offset, v.Stored.Format(timeLayout), strings.Join(v.Keys, " "), v.Tags, propertyText(v.Properties), cell([]byte(v.Body))}
+		})
+	default:
+		p.each = func(_ string, _ *message.Record, body []byte) error {
+			_, err := fmt.Fprintf(w, "%s\n", body)
+			return err
+		}
+	}
 	return p
 }
 
-func (p *messagePrinter) newRows() {
-	p.rows = newTable("BROKER", "QUEUE", "OFFSET", "STORED", "KEYS", "TAGS", "PROPERTIES", "BODY")
+// rowsAtOnce is after how many rows a table is printed, its columns aligned anew.
+const rowsAtOnce = 1000
+
+// rows has the messages printed as tables.
+func (p *messagePrinter) rows(w io.Writer, titles []string, row func(*messageView) []any) {
+	t := newTable(titles...)
+	p.end = func() error {
+		if len(t.rows) == 0 {
+			return nil
+		}
+		full := t
+		t = newTable(titles...)
+		return full.write(w)
+	}
+	p.each = func(broker string, m *message.Record, body []byte) error {
+		v := viewOf(string(m.Topic), broker, m, body)
+		if t.add(row(&v)...); len(t.rows) < rowsAtOnce {
+			return nil
+		}
+		return p.end()
+	}
 }
 
-// next prints the reader's first pending message; errEnough after the last one of --max.
+// next takes the reader's first pending message; errEnough after the last one of --max.
 func (p *messagePrinter) next(r *reader) error {
 	m := r.pending[0]
 	r.pending = r.pending[1:]
@@ -376,17 +435,7 @@ func (p *messagePrinter) next(r *reader) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case p.how.out.json:
-		err = p.json(r.broker, &m, body)
-	case p.how.table:
-		own, properties := splitProperties(m.Properties)
-		p.rows.add(r.broker, m.QueueID, m.QueueOffset, time.UnixMilli(m.StoreTime).Format(timeLayout), strings.Join(own.keys, " "), own.tags,
-			propertyText(properties), cell(body))
-	default:
-		_, err = fmt.Fprintf(p.out, "%s\n", body)
-	}
-	if err != nil {
+	if err := p.each(r.broker, &m, body); err != nil {
 		return err
 	}
 	r.done(m.QueueOffset)
@@ -396,24 +445,9 @@ func (p *messagePrinter) next(r *reader) error {
 	return nil
 }
 
-func (p *messagePrinter) json(broker string, m *message.Record, body []byte) error {
-	own, properties := splitProperties(m.Properties)
-	v := consumedMessage{
-		Topic: p.topic, Broker: broker, Queue: m.QueueID, Offset: m.QueueOffset, ID: own.id, Keys: own.keys, Tags: own.tags, Properties: properties,
-		Stored: time.UnixMilli(m.StoreTime), Born: time.UnixMilli(m.BornTime), Body: string(body),
-	}
-	if !utf8.Valid(body) {
-		v.Body, v.Binary = fmt.Sprintf("%x", body), true
-	}
-	return writeJSONLine(p.out, v)
-}
-
-// flush prints the table's rows.
 func (p *messagePrinter) flush() error {
-	if len(p.rows.rows) == 0 {
+	if p.end == nil {
 		return nil
 	}
-	rows := p.rows
-	p.newRows()
-	return rows.write(p.out)
+	return p.end()
 }

@@ -25,6 +25,22 @@ func (o *output) writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// print writes v as JSON, or else what text writes.
+func (o *output) print(c *cobra.Command, v any, text func(w io.Writer) error) error {
+	if o.json {
+		return o.writeJSON(c.OutOrStdout(), v)
+	}
+	return text(c.OutOrStdout())
+}
+
+// say prints v as JSON, or else a line.
+func (o *output) say(c *cobra.Command, v any, format string, args ...any) error {
+	return o.print(c, v, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, format+"\n", args...)
+		return err
+	})
+}
+
 // table prints aligned columns under upper-case titles.
 type table struct {
 	titles []string

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,22 +24,25 @@ type produce struct {
 	clusterFlags
 	key, tag   string
 	properties []string
+	broker     string
 	queue      int32
 	count      int
 	batch      int
 	delayLevel int
 }
 
-func newProduceCommand() *cobra.Command {
+func newProduceCommand() *cobra.Command { return newSendCommand("produce") }
+
+// newSendCommand is produce, which is message send too.
+func newSendCommand(verb string) *cobra.Command {
 	var f produce
 	c := &cobra.Command{
-		Use:   "produce TOPIC [MESSAGE...]",
-		Short: "Send messages: the arguments, or the lines of standard input",
-		Example: "  apogee produce orders 'first order' 'second order' --key 4711 --tag new\n" +
-			"  apogee produce orders < orders.txt",
+		Use:     verb + " TOPIC [MESSAGE...]",
+		Short:   "Send messages: the arguments, or the lines of standard input",
+		Example: "  apogee produce orders 'first order' 'second order' --key 4711 --tag new\n  apogee produce orders < orders.txt",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return fmt.Errorf("%s needs a topic: %s", c.CommandPath(), c.UseLine())
+				return usagef("%s needs a topic: %s", c.CommandPath(), c.UseLine())
 			}
 			return nil
 		},
@@ -51,10 +55,13 @@ func newProduceCommand() *cobra.Command {
 	fs.StringVar(&f.key, "key", "", "key, or several separated by spaces, by which the messages are found")
 	fs.StringVar(&f.tag, "tag", "", "tag")
 	fs.StringArrayVar(&f.properties, "property", nil, "user property, name=value (repeatable)")
-	fs.Int32Var(&f.queue, "queue", -1, "queue id (default: in turn)")
+	fs.StringVar(&f.broker, "broker", "", "queues of this broker only (name)")
+	fs.Int32Var(&f.queue, "queue", -1, "queue id (-1: in turn)")
 	fs.IntVar(&f.count, "count", 1, "how often each message is sent")
 	fs.IntVar(&f.batch, "batch", 1, "messages that one request carries")
 	fs.IntVar(&f.delayLevel, "delay-level", 0, "deliver after the delay of this level (1 to 18: 1s 5s 10s 30s 1m 2m ... 10m 20m 30m 1h 2h)")
+	completeArgs(c, topicNames)
+	completeFlag(c, "broker", brokerNames)
 	return c
 }
 
@@ -69,13 +76,13 @@ const (
 func (f *produce) check() error {
 	switch {
 	case f.count < 1:
-		return fmt.Errorf("--count %d: want 1 or more", f.count)
+		return usagef("--count %d: want 1 or more", f.count)
 	case f.batch < 1 || f.batch > batchMax:
-		return fmt.Errorf("--batch %d: want 1 to %d", f.batch, batchMax)
+		return usagef("--batch %d: want 1 to %d", f.batch, batchMax)
 	case f.delayLevel < 0 || f.delayLevel > delayLevelMax:
-		return fmt.Errorf("--delay-level %d: want 1 to %d", f.delayLevel, delayLevelMax)
+		return usagef("--delay-level %d: want 1 to %d", f.delayLevel, delayLevelMax)
 	case f.batch > 1 && f.delayLevel > 0:
-		return fmt.Errorf("--batch and --delay-level: a batch cannot be delayed")
+		return usagef("--batch and --delay-level: a batch cannot be delayed")
 	}
 	_, err := f.encodeProperties("")
 	return err
@@ -86,7 +93,7 @@ func (f *produce) encodeProperties(id string) ([]byte, error) {
 	var p []byte
 	add := func(name, value string) error {
 		if strings.ContainsAny(name+value, "\x01\x02") {
-			return fmt.Errorf("property %q: name and value may not hold the characters 1 and 2, which separate properties", name)
+			return usagef("property %q: name and value may not hold the characters 1 and 2, which separate properties", name)
 		}
 		p = message.AppendProperty(p, name, []byte(value))
 		return nil
@@ -106,14 +113,14 @@ func (f *produce) encodeProperties(id string) ([]byte, error) {
 	for _, s := range f.properties {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok || name == "" || value == "" {
-			return nil, fmt.Errorf("--property %q: want name=value", s)
+			return nil, usagef("--property %q: want name=value", s)
 		}
 		if err := add(name, value); err != nil {
 			return nil, err
 		}
 	}
 	if len(p)+message.CRCPropertySize > message.MaxPropertiesSize {
-		return nil, fmt.Errorf("the properties have %d bytes: the limit is %d", len(p), message.MaxPropertiesSize-message.CRCPropertySize)
+		return nil, usagef("the properties have %d bytes: the limit is %d", len(p), message.MaxPropertiesSize-message.CRCPropertySize)
 	}
 	return p, nil
 }
@@ -134,15 +141,14 @@ func (f *produce) target(ctx context.Context, cl *cluster, topic string) ([]queu
 	if len(all) == 0 {
 		return nil, fmt.Errorf("topic %q has no queue that can be written (permission %s)", topic, summary(topic, route).Perm)
 	}
-	if f.queue < 0 {
-		return all, nil
+	some := slices.DeleteFunc(slices.Clone(all), func(q queue) bool {
+		return f.broker != "" && q.broker != f.broker || f.queue >= 0 && q.id != f.queue
+	})
+	if len(some) == 0 {
+		return nil, fmt.Errorf("no queue is --broker %q --queue %d: topic %q has %d queues that can be written, on: %s", f.broker, f.queue, topic, len(all),
+			strings.Join(summary(topic, route).Brokers, ", "))
 	}
-	for _, q := range all {
-		if q.id == f.queue {
-			return []queue{q}, nil
-		}
-	}
-	return nil, fmt.Errorf("--queue %d: topic %q has %d queues that can be written", f.queue, topic, len(all))
+	return some, nil
 }
 
 // sending is one run of produce.
@@ -255,16 +261,8 @@ func (s *sending) flush(ctx context.Context) error {
 			body = message.AppendBatchItem(body, it)
 		}
 	}
-	answer, err := s.cl.exchange(ctx, q.addr, request{code: code, header: h, body: body})
+	r, status, err := s.cl.send(ctx, q, code, h, body)
 	if err != nil {
-		return fmt.Errorf("cannot send to broker %s: %w", q.addr, err)
-	}
-	status, err := sendStatus(answer)
-	if err != nil {
-		return fmt.Errorf("broker %q refuses the message for topic %q: %w", q.broker, s.topic, err)
-	}
-	var r protocol.SendResult
-	if err := protocol.DecodeHeader(answer.Fields, &r); err != nil {
 		return err
 	}
 	for i, id := range s.held {
@@ -275,6 +273,18 @@ func (s *sending) flush(ctx context.Context) error {
 	s.sent += len(s.batch)
 	s.batch, s.held = s.batch[:0], s.held[:0]
 	return nil
+}
+
+// send has a queue's broker store what one request carries.
+func (c *cluster) send(ctx context.Context, q queue, code protocol.RequestCode, h *protocol.SendHeader, body []byte) (r protocol.SendResult, status string, err error) {
+	answer, err := c.exchange(ctx, q.addr, request{code: code, header: h, body: body})
+	if err != nil {
+		return r, "", fmt.Errorf("cannot send to broker %s: %w", q.addr, err)
+	}
+	if status, err = sendStatus(answer); err != nil {
+		return r, "", fmt.Errorf("broker %q refuses the message for topic %q: %w", q.broker, h.Topic, err)
+	}
+	return r, status, protocol.DecodeHeader(answer.Fields, &r)
 }
 
 // sendStatus names the answers that mean stored.

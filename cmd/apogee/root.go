@@ -19,6 +19,7 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "apogee",
 		Short:         "Apogee: a messaging system in one binary that speaks RocketMQ's protocols",
+		Long:          rootText,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -26,6 +27,10 @@ func newRootCommand() *cobra.Command {
 		newStartCommand(),
 		newLeaveCommand(),
 		newTopicCommand(),
+		newGroupCommand(),
+		newMessageCommand(),
+		newDLQCommand(),
+		newClusterCommand(),
 		newProduceCommand(),
 		newConsumeCommand(),
 		newBenchCommand(),
@@ -34,22 +39,42 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
-// statusInterrupted is what a shell reports of a command that SIGINT ended.
-const statusInterrupted = 130
+const rootText = `Apogee: a messaging system in one binary that speaks RocketMQ's protocols.
+
+Commands that talk to a cluster find it by its name server: --namesrv, or the environment's NAMESRV_ADDR, or 127.0.0.1:9876. They work
+against Apache RocketMQ as well.
+
+What is printed is a table; with --json it is JSON, one value, or one a line where messages stream. Times are RFC 3339
+(2026-01-31T08:00:00Z), or 2026-01-31, or local 2026-01-31T08:00:00, or ms since 1970.
+
+What cannot be undone is asked for on a terminal, and refused elsewhere unless --yes is given.
+
+Exit status: 0 success; 1 failure; 2 the command line is wrong, and nothing was done; 130 interrupted.`
 
 // run executes the command line and returns the exit status. SIGINT and SIGTERM cancel the command's context.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+	if err := runRoot(ctx, newRootCommand()); err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			fmt.Fprintln(os.Stderr, "apogee: interrupted")
 			return statusInterrupted
 		}
 		fmt.Fprintf(os.Stderr, "apogee: %v\n", err)
-		return 1
+		return statusOf(err)
 	}
-	return 0
+	return statusOK
+}
+
+// runRoot runs a command line; what fails before the command's own work is a usage error.
+func runRoot(ctx context.Context, root *cobra.Command) error {
+	began := false
+	markUsage(root, &began)
+	err := root.ExecuteContext(ctx)
+	if !began {
+		return asUsage(err)
+	}
+	return err
 }
 
 func newVersionCommand() *cobra.Command {
@@ -57,7 +82,7 @@ func newVersionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			v := buildVersion()
 			if out.json {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"regexp"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -22,13 +26,18 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/*.txtar against a server of their own, on free ports. In a script:
 //
 //	up            waits until `apogee start $START &server&` is ready
+//	member G T    is a member of group G, subscribed to topic T, until the script ends; it answers what a group's members are asked
+//	producer G    is a producer of group G
+//	exits N CMD   runs a command that ends with status N
+//	bytes FILE X  writes a file from hex digits
+//	ids FILE      sets UNIQUE_KEY and OFFSET_ID from a message as JSON
 //	$START        the flags of apogee start; the directory is $WORK/data
 //	NAMESRV_ADDR  is set, so that every command finds the server
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setupScript,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "exits": exits},
 	})
 }
 
@@ -95,4 +104,35 @@ func awaitReady(ts *testscript.TestScript, _ bool, _ []string) {
 		}
 	}
 	ts.Fatalf("the server is not ready after %s: %v", readyTimeout, last)
+}
+
+func readIDs(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	for name, field := range map[string]string{"UNIQUE_KEY": "id", "OFFSET_ID": "offset_id"} {
+		found := regexp.MustCompile(`"` + field + `": ?"([^"]+)"`).FindStringSubmatch(text)
+		if found == nil {
+			ts.Fatalf("no %s in %s", field, text)
+		}
+		ts.Setenv(name, found[1])
+	}
+}
+
+func writeBytes(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := hex.DecodeString(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	status := 0
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		status = ended.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(status) != args[0] {
+		ts.Fatalf("status %d, want %s", status, args[0])
+	}
 }

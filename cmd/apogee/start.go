@@ -31,7 +31,7 @@ func newStartCommand() *cobra.Command {
 		Long: "Run a node in the foreground until SIGINT or SIGTERM, which drain it.\n\n" +
 			"Every setting has one name in the file (--config, YAML), in the environment (APOGEE_ and the flag's name in capitals) and\n" +
 			"here; flags win over the environment, that over the file, that over a RocketMQ broker.conf (--conf).",
-		Args: cobra.NoArgs,
+		Args: takes(),
 	}
 	c.Flags().StringVar(&file, "config", os.Getenv("APOGEE_CONFIG"), "configuration file (YAML)")
 	c.Flags().StringVar(&properties, "conf", "", "RocketMQ broker.conf to take settings from")

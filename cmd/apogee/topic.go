@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,85 +14,80 @@ import (
 )
 
 func newTopicCommand() *cobra.Command {
-	c := &cobra.Command{Use: "topic", Short: "Create, list, describe and delete topics"}
-	c.AddCommand(newTopicCreateCommand(), newTopicListCommand(), newTopicDescribeCommand(), newTopicDeleteCommand())
-	return c
+	return noun("topic", "Topics: list, describe, create, update, delete", "",
+		newTopicListCommand(), newTopicDescribeCommand(), newTopicCreateCommand(), newTopicUpdateCommand(), newTopicDeleteCommand(),
+		newTopicGroupsCommand(), newTopicStatsCommand())
 }
 
-// withCluster runs a command's work against the cluster.
-func withCluster(c *cobra.Command, f *clusterFlags, work func(context.Context, *cluster) error) error {
-	cl, err := f.open()
-	if err != nil {
-		return err
-	}
-	defer cl.close()
-	return work(c.Context(), cl)
-}
-
-// topicCreate are the flags of topic create.
-type topicCreate struct {
+// topicFlags are the flags of topic create and update.
+type topicFlags struct {
 	clusterFlags
+	scope
 	queues, read, write int32
 	perm                string
-	broker, cluster     string
 	order               bool
+	attributes          []string
 }
 
 const (
 	defaultQueues = 8
-	queuesMax     = 100_000
+	queuesMax     = 65536
 	// routeWait is how long a new topic may take to reach the name server.
 	routeWait = 10 * time.Second
+	// orderNamespace is where the name server keeps which queues ordered topics have (NamesrvUtil).
+	orderNamespace = "ORDER_TOPIC_CONFIG"
 )
 
-func newTopicCreateCommand() *cobra.Command {
-	var f topicCreate
-	c := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Create a topic, or change it",
-		Args:  exactlyOne("topic"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return withCluster(c, &f.clusterFlags, func(ctx context.Context, cl *cluster) error { return f.run(ctx, c, cl, args[0]) })
-		},
-	}
-	f.add(c)
+func (f *topicFlags) add(c *cobra.Command) {
+	f.clusterFlags.add(c)
+	f.scope.add(c)
 	fs := c.Flags()
 	fs.Int32Var(&f.queues, "queues", defaultQueues, "queues on each broker")
 	fs.Int32Var(&f.read, "read-queues", 0, "queues that are read, where not all are (default --queues)")
 	fs.Int32Var(&f.write, "write-queues", 0, "queues that are written, where not all are (default --queues)")
 	fs.StringVar(&f.perm, "perm", "rw", "permission: r, w or rw")
-	fs.StringVar(&f.broker, "broker", "", "create it on this broker only (name)")
-	fs.StringVar(&f.cluster, "cluster", "", "create it on all brokers of this cluster (default: the only one)")
-	fs.BoolVar(&f.order, "order", false, "ordered topic: its queues stay where they are")
-	c.MarkFlagsMutuallyExclusive("broker", "cluster")
+	fs.BoolVar(&f.order, "order", false, "ordered topic: the name server is told its queues, which then stay where they are")
+	fs.StringArrayVar(&f.attributes, "attribute", nil, "attribute, +name=value to set it or -name to remove it (repeatable)")
+}
+
+func newTopicCreateCommand() *cobra.Command {
+	var f topicFlags
+	c := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Create a topic, or set all of an existing one",
+		Long: "Creates a topic on every broker of the cluster. One that exists gets these settings, defaults included; to change some of them use\n" +
+			"`apogee topic update`.",
+		Example: "  apogee topic create orders --queues 16\n  apogee topic create audit --perm w --attribute +message.type=FIFO",
+		Args:    takes("topic"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return withCluster(c, &f.clusterFlags, func(ctx context.Context, cl *cluster) error { return f.create(ctx, c, cl, args[0]) })
+		},
+	}
+	f.add(c)
+	c.ValidArgsFunction = cobra.NoFileCompletions
 	return c
 }
 
-// exactlyOne is cobra.ExactArgs(1) with an error that says of what.
-func exactlyOne(what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return fmt.Errorf("%s takes one %s, got %d: %s", c.CommandPath(), what, len(args), c.UseLine())
-		}
-		return nil
-	}
-}
-
-// header checks the flags.
-func (f *topicCreate) header(topic string) (*protocol.CreateTopicHeader, error) {
+// header makes a request of the flags.
+func (f *topicFlags) header(topic string) (*protocol.CreateTopicHeader, error) {
 	if err := message.CheckTopic(topic); err != nil {
-		return nil, err
+		return nil, asUsage(err)
 	}
 	if message.IsSystemTopic(topic) {
-		return nil, fmt.Errorf("topic %q belongs to the system: choose another name", topic)
+		return nil, usagef("topic %q belongs to the system: choose another name", topic)
 	}
 	perm, err := parsePerm(f.perm)
 	if err != nil {
 		return nil, err
 	}
+	for _, a := range f.attributes {
+		if len(a) < 2 || !strings.Contains("+-", a[:1]) || strings.Contains(a, ",") || (a[0] == '+') != strings.Contains(a, "=") {
+			return nil, usagef("--attribute %q: want +name=value or -name", a)
+		}
+	}
 	h := &protocol.CreateTopicHeader{
 		Topic: topic, DefaultTopic: message.TopicAutoCreate, ReadQueues: f.read, WriteQueues: f.write, Perm: perm,
-		FilterType: protocol.FilterTypeSingleTag, Order: f.order,
+		FilterType: protocol.FilterTypeSingleTag, Order: f.order, Attributes: strings.Join(f.attributes, ","),
 	}
 	if h.ReadQueues == 0 {
 		h.ReadQueues = f.queues
@@ -105,41 +97,10 @@ func (f *topicCreate) header(topic string) (*protocol.CreateTopicHeader, error) 
 	}
 	for _, n := range []int32{h.ReadQueues, h.WriteQueues} {
 		if n < 1 || n > queuesMax {
-			return nil, fmt.Errorf("%d queues: want 1 to %d", n, queuesMax)
+			return nil, usagef("%d queues: want 1 to %d", n, queuesMax)
 		}
 	}
 	return h, nil
-}
-
-// brokers returns the brokers to create the topic on, by name.
-func (f *topicCreate) brokers(info *protocol.ClusterInfo) (map[string]string, error) {
-	out := map[string]string{}
-	names := slices.Sorted(maps.Keys(info.Clusters))
-	switch {
-	case f.broker != "":
-		b, ok := info.Brokers[f.broker]
-		if !ok {
-			return nil, fmt.Errorf("--broker %q: not registered; there are: %s", f.broker, strings.Join(slices.Sorted(maps.Keys(info.Brokers)), ", "))
-		}
-		out[f.broker] = b.Addrs[0]
-		return out, nil
-	case f.cluster != "":
-		if _, ok := info.Clusters[f.cluster]; !ok {
-			return nil, fmt.Errorf("--cluster %q: not registered; there are: %s", f.cluster, strings.Join(names, ", "))
-		}
-		names = []string{f.cluster}
-	case len(names) > 1:
-		return nil, fmt.Errorf("there are %d clusters: choose one with --cluster: %s", len(names), strings.Join(names, ", "))
-	}
-	for _, name := range names {
-		for _, broker := range info.Clusters[name] {
-			out[broker] = info.Brokers[broker].Addrs[0]
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("no broker is registered with the name server: is one running? `apogee start` starts both")
-	}
-	return out, nil
 }
 
 type createdTopic struct {
@@ -150,36 +111,125 @@ type createdTopic struct {
 	Perm        string   `json:"perm"`
 }
 
-func (f *topicCreate) run(ctx context.Context, c *cobra.Command, cl *cluster, topic string) error {
+func (f *topicFlags) create(ctx context.Context, c *cobra.Command, cl *cluster, topic string) error {
 	h, err := f.header(topic)
 	if err != nil {
 		return err
 	}
-	info, err := cl.info(ctx)
+	brokers, err := cl.writable(ctx, f.scope)
 	if err != nil {
 		return err
 	}
-	brokers, err := f.brokers(info)
-	if err != nil {
-		return err
-	}
-	names := slices.Sorted(maps.Keys(brokers))
-	for _, name := range names {
-		if brokers[name] == "" {
-			return fmt.Errorf("broker %q has no master: a topic cannot be created on it now", name)
+	for _, b := range brokers {
+		if err := cl.setTopic(ctx, b, h); err != nil {
+			return err
 		}
-		if _, err := cl.ask(ctx, brokers[name], request{code: protocol.ReqUpdateAndCreateTopic, header: h}, nil); err != nil {
-			return fmt.Errorf("cannot create topic %q on broker %q: %w", topic, name, err)
+	}
+	return f.finish(ctx, c, cl, topic, brokers, h)
+}
+
+func (c *cluster) setTopic(ctx context.Context, b broker, h *protocol.CreateTopicHeader) error {
+	_, err := c.ask(ctx, b.addr, request{code: protocol.ReqUpdateAndCreateTopic, header: h}, nil)
+	if err != nil {
+		return fmt.Errorf("cannot set topic %q on broker %q: %w", h.Topic, b.name, err)
+	}
+	return nil
+}
+
+// finish waits until clients see the topic, and says what it is now.
+func (f *topicFlags) finish(ctx context.Context, c *cobra.Command, cl *cluster, topic string, brokers []broker, last *protocol.CreateTopicHeader) error {
+	names := namesOf(brokers)
+	if f.order {
+		var conf []string
+		for _, name := range names {
+			conf = append(conf, fmt.Sprintf("%s:%d", name, last.WriteQueues))
+		}
+		if err := cl.putKV(ctx, orderNamespace, topic, strings.Join(conf, ";")); err != nil {
+			return err
 		}
 	}
 	if err := cl.awaitRoute(ctx, topic, names); err != nil {
 		return err
 	}
-	if f.out.json {
-		return f.out.writeJSON(c.OutOrStdout(), createdTopic{topic, names, h.ReadQueues, h.WriteQueues, permText(h.Perm)})
+	v := createdTopic{topic, names, last.ReadQueues, last.WriteQueues, permText(last.Perm)}
+	return f.out.say(c, v, "topic %s: %d queues (%s) on %s", topic, v.WriteQueues, v.Perm, strings.Join(names, ", "))
+}
+
+func newTopicUpdateCommand() *cobra.Command {
+	var f topicFlags
+	c := &cobra.Command{
+		Use:   "update NAME",
+		Short: "Change permission, queues or attributes of a topic",
+		Long: "Changes what is given by flags and leaves the rest as it is, on each broker that has the topic. Fewer queues hide what the others\n" +
+			"hold: let the consumers drain them first (--write-queues, then --read-queues).",
+		Example: "  apogee topic update orders --perm r\n  apogee topic update orders --write-queues 4",
+		Args:    takes("topic"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return withCluster(c, &f.clusterFlags, func(ctx context.Context, cl *cluster) error { return f.update(ctx, c, cl, args[0]) })
+		},
 	}
-	fmt.Fprintf(c.OutOrStdout(), "topic %s: %d queues (%s) on %s\n", topic, h.WriteQueues, permText(h.Perm), strings.Join(names, ", "))
-	return nil
+	f.add(c)
+	completeArgs(c, topicNames)
+	return c
+}
+
+func (f *topicFlags) update(ctx context.Context, c *cobra.Command, cl *cluster, topic string) error {
+	given := c.Flags().Changed
+	if !slices.ContainsFunc([]string{"queues", "read-queues", "write-queues", "perm", "order", "attribute"}, given) {
+		return usagef("nothing to change: give --queues, --read-queues, --write-queues, --perm, --order or --attribute")
+	}
+	change, err := f.header(topic)
+	if err != nil {
+		return err
+	}
+	brokers, err := cl.topicBrokers(ctx, topic, f.scope)
+	if err != nil {
+		return err
+	}
+	var h *protocol.CreateTopicHeader
+	for _, b := range brokers {
+		now, err := fetch[protocol.TopicConfig](ctx, cl, b.addr, protocol.ReqGetTopicConfig, &protocol.TopicHeader{Topic: topic})
+		if err != nil {
+			return err
+		}
+		h = &protocol.CreateTopicHeader{
+			Topic: topic, DefaultTopic: message.TopicAutoCreate, ReadQueues: now.ReadQueues, WriteQueues: now.WriteQueues, Perm: now.Perm,
+			FilterType: now.FilterType, SysFlag: now.SysFlag, Order: now.Order, Attributes: change.Attributes,
+		}
+		if given("queues") || given("read-queues") {
+			h.ReadQueues = change.ReadQueues
+		}
+		if given("queues") || given("write-queues") {
+			h.WriteQueues = change.WriteQueues
+		}
+		if given("perm") {
+			h.Perm = change.Perm
+		}
+		if given("order") {
+			h.Order = change.Order
+		}
+		if err := cl.setTopic(ctx, b, h); err != nil {
+			return err
+		}
+	}
+	return f.finish(ctx, c, cl, topic, brokers, h)
+}
+
+// topicBrokers returns the brokers of the scope that have the topic.
+func (c *cluster) topicBrokers(ctx context.Context, topic string, s scope) ([]broker, error) {
+	route, err := c.route(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.brokers(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(b broker) bool { return !hasAll(route, []string{b.name}) })
+	if len(list) == 0 {
+		return nil, fmt.Errorf("topic %q is not on the chosen brokers; it is on: %s", topic, strings.Join(summary(topic, route).Brokers, ", "))
+	}
+	return list, nil
 }
 
 // awaitRoute waits until the name server tells clients of the topic on all brokers.
@@ -219,21 +269,18 @@ func newTopicListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List topics",
-		Args:  cobra.NoArgs,
+		Args:  takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return withCluster(c, &f, func(ctx context.Context, cl *cluster) error {
 				topics, err := cl.topics(ctx, all)
 				if err != nil {
 					return err
 				}
-				if f.out.json {
-					return f.out.writeJSON(c.OutOrStdout(), topics)
-				}
 				t := newTable("TOPIC", "BROKERS", "READ QUEUES", "WRITE QUEUES", "PERM")
 				for _, l := range topics {
 					t.add(l.Topic, strings.Join(l.Brokers, ","), l.ReadQueues, l.WriteQueues, l.Perm)
 				}
-				return t.write(c.OutOrStdout())
+				return f.out.print(c, topics, t.write)
 			})
 		},
 	}
@@ -242,37 +289,44 @@ func newTopicListCommand() *cobra.Command {
 	return c
 }
 
-// topics lists the topics with the sum of their queues.
-func (c *cluster) topics(ctx context.Context, all bool) ([]createdTopic, error) {
+// topicNames returns all topics, sorted.
+func (c *cluster) topicNames(ctx context.Context) ([]string, error) {
 	answer, err := c.askNameServer(ctx, request{code: protocol.ReqGetAllTopicListFromNameserver})
 	if err != nil {
 		return nil, err
 	}
-	var names protocol.TopicList
-	if err := protocol.UnmarshalBody(answer.Body, &names); err != nil {
+	var list protocol.TopicList
+	err = protocol.UnmarshalBody(answer.Body, &list)
+	slices.Sort(list.Topics)
+	return list.Topics, err
+}
+
+// topics lists the topics with the sum of their queues.
+func (c *cluster) topics(ctx context.Context, all bool) ([]createdTopic, error) {
+	names, err := c.topicNames(ctx)
+	if err != nil {
 		return nil, err
 	}
 	info, err := c.info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(names.Topics)
-	out := []createdTopic{}
-	for _, name := range names.Topics {
-		if !all && isInternal(name, info) {
-			continue
-		}
-		route, err := c.route(ctx, name)
-		if err != nil {
-			var gone *errNoTopic
-			if errors.As(err, &gone) {
-				continue
-			}
-			return nil, err
-		}
-		out = append(out, summary(name, route))
+	if !all {
+		names = slices.DeleteFunc(names, func(name string) bool { return isInternal(name, info) })
 	}
-	return out, nil
+	out := make([]createdTopic, len(names))
+	err = each(len(names), func(i int) error {
+		route, err := c.route(ctx, names[i])
+		var gone *errNoTopic
+		if errors.As(err, &gone) {
+			return nil
+		}
+		if err == nil {
+			out[i] = summary(names[i], route)
+		}
+		return err
+	})
+	return slices.DeleteFunc(out, func(t createdTopic) bool { return t.Topic == "" }), err
 }
 
 func summary(topic string, r *protocol.TopicRoute) createdTopic {
@@ -302,56 +356,44 @@ func newTopicDeleteCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a topic and its messages",
-		Args:  exactlyOne("topic"),
+		Args:  takes("topic"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return withCluster(c, &f, func(ctx context.Context, cl *cluster) error { return deleteTopic(ctx, c, cl, &f.out, args[0], yes) })
+			return withCluster(c, &f, func(ctx context.Context, cl *cluster) error {
+				if _, err := cl.route(ctx, args[0]); err != nil {
+					return err
+				}
+				if err := confirm(c, yes, fmt.Sprintf("Delete topic %s and all its messages?", args[0])); err != nil {
+					return err
+				}
+				if err := cl.deleteTopic(ctx, args[0]); err != nil {
+					return err
+				}
+				return f.out.say(c, map[string]string{"deleted": args[0]}, "topic %s deleted", args[0])
+			})
 		},
 	}
 	f.add(c)
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	addYes(c, &yes)
+	completeArgs(c, topicNames)
 	return c
 }
 
-func deleteTopic(ctx context.Context, c *cobra.Command, cl *cluster, out *output, topic string, yes bool) error {
-	route, err := cl.route(ctx, topic)
+// deleteTopic deletes a topic wherever it is: on brokers, in routes, and its order configuration.
+func (c *cluster) deleteTopic(ctx context.Context, topic string) error {
+	route, err := c.route(ctx, topic)
 	if err != nil {
-		return err
-	}
-	if err := confirm(c, yes, fmt.Sprintf("Delete topic %s and all its messages?", topic)); err != nil {
 		return err
 	}
 	for _, b := range route.Brokers {
 		for _, addr := range b.Addrs {
-			if _, err := cl.ask(ctx, addr, request{code: protocol.ReqDeleteTopicInBroker, header: &protocol.TopicHeader{Topic: topic}}, nil); err != nil {
+			if _, err := c.ask(ctx, addr, request{code: protocol.ReqDeleteTopicInBroker, header: &protocol.TopicHeader{Topic: topic}}, nil); err != nil {
 				return fmt.Errorf("cannot delete topic %q on broker %q: %w", topic, b.BrokerName, err)
 			}
 		}
 	}
-	for _, addr := range cl.servers {
-		if _, err := cl.ask(ctx, addr, request{code: protocol.ReqDeleteTopicInNamesrv, header: &protocol.DeleteTopicHeader{Topic: topic}}, nil); err != nil {
-			return fmt.Errorf("cannot delete the route of topic %q: %w", topic, err)
-		}
+	err = c.askNameServers(ctx, request{code: protocol.ReqDeleteTopicInNamesrv, header: &protocol.DeleteTopicHeader{Topic: topic}})
+	if err != nil {
+		return fmt.Errorf("cannot delete the route of topic %q: %w", topic, err)
 	}
-	if out.json {
-		return out.writeJSON(c.OutOrStdout(), map[string]string{"deleted": topic})
-	}
-	fmt.Fprintf(c.OutOrStdout(), "topic %s deleted\n", topic)
-	return nil
-}
-
-// confirm asks on a terminal; elsewhere --yes is needed.
-func confirm(c *cobra.Command, yes bool, question string) error {
-	if yes {
-		return nil
-	}
-	in, ok := c.InOrStdin().(*os.File)
-	if !ok || !isTerminal(in) {
-		return fmt.Errorf("this cannot be undone: repeat it with --yes")
-	}
-	fmt.Fprintf(c.ErrOrStderr(), "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(in).ReadString('\n')
-	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-		return fmt.Errorf("not deleted")
-	}
-	return nil
+	return c.askNameServers(ctx, request{code: protocol.ReqDeleteKVConfig, header: &protocol.KVHeader{Namespace: orderNamespace, Key: topic}})
 }

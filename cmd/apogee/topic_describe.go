@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/apogeemq/apogee/protocol"
@@ -13,6 +14,7 @@ import (
 type topicDescription struct {
 	createdTopic
 	Order    string             `json:"order_config,omitempty"`
+	Attrs    map[string]string  `json:"attributes,omitempty"`
 	Messages int64              `json:"messages"` // the queues hold, by their offsets
 	Queues   []queueDescription `json:"queues"`
 }
@@ -31,21 +33,19 @@ func newTopicDescribeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "describe NAME",
 		Short: "Show a topic's queues, their offsets and the time of the last message",
-		Args:  exactlyOne("topic"),
+		Args:  takes("topic"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withCluster(c, &f, func(ctx context.Context, cl *cluster) error {
 				d, err := cl.describe(ctx, args[0])
 				if err != nil {
 					return err
 				}
-				if f.out.json {
-					return f.out.writeJSON(c.OutOrStdout(), d)
-				}
-				return d.print(c)
+				return f.out.print(c, d, d.write)
 			})
 		},
 	}
 	f.add(c)
+	completeArgs(c, topicNames)
 	return c
 }
 
@@ -55,13 +55,19 @@ func (c *cluster) describe(ctx context.Context, topic string) (*topicDescription
 		return nil, err
 	}
 	d := &topicDescription{createdTopic: summary(topic, route), Order: route.OrderConf, Queues: []queueDescription{}}
-	for _, q := range queues(route, protocol.PermRead) {
-		row := queueDescription{Broker: q.broker, Address: q.addr, Queue: q.id}
-		if row.Min, err = c.offset(ctx, protocol.ReqGetMinOffset, topic, q); err != nil {
+	for _, b := range route.Brokers {
+		config, err := fetch[protocol.TopicConfig](ctx, c, masterOf(b), protocol.ReqGetTopicConfig, &protocol.TopicHeader{Topic: topic})
+		if isCode(err, protocol.RespRequestCodeNotSupported) { // 4.x: no attributes
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
-		row.Min = max(row.Min, 0) // RocketMQ says -1 of a queue that has never been written
-		if row.Max, err = c.offset(ctx, protocol.ReqGetMaxOffset, topic, q); err != nil {
+		d.Attrs = config.Attributes
+	}
+	for _, q := range queues(route, protocol.PermRead) {
+		row := queueDescription{Broker: q.broker, Address: q.addr, Queue: q.id}
+		if row.Min, row.Max, err = c.bounds(ctx, topic, q); err != nil {
 			return nil, err
 		}
 		if row.Max > row.Min {
@@ -87,16 +93,18 @@ func (c *cluster) lastStored(ctx context.Context, topic string, q queue, high in
 
 const timeLayout = "2006-01-02 15:04:05.000"
 
-func (d *topicDescription) print(c *cobra.Command) error {
-	w := c.OutOrStdout()
-	fmt.Fprintf(w, "topic %s: permission %s, %d messages\n\n", d.Topic, d.Perm, d.Messages)
+func (d *topicDescription) write(w io.Writer) error {
+	fmt.Fprintf(w, "topic %s: permission %s, %d messages\n", d.Topic, d.Perm, d.Messages)
+	if len(d.Attrs) > 0 {
+		fmt.Fprintf(w, "attributes: %s\n", propertyText(d.Attrs))
+	}
+	if d.Order != "" {
+		fmt.Fprintf(w, "ordered queues: %s\n", d.Order)
+	}
+	fmt.Fprintln(w)
 	t := newTable("BROKER", "ADDRESS", "QUEUE", "MIN OFFSET", "MAX OFFSET", "LAST MESSAGE")
 	for _, q := range d.Queues {
-		last := "-"
-		if q.Last != nil {
-			last = q.Last.Format(timeLayout)
-		}
-		t.add(q.Broker, q.Address, q.Queue, q.Min, q.Max, last)
+		t.add(q.Broker, q.Address, q.Queue, q.Min, q.Max, timeText(q.Last))
 	}
 	return t.write(w)
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// joinGroup connects a consumer that heartbeats once and answers what administrators ask of it.
+func joinGroup(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("member GROUP TOPIC")
+	}
+	heartbeat(ts, protocol.Heartbeat{ClientID: "client-of-" + args[0], Consumers: []protocol.ConsumerData{{
+		Group: args[0], ConsumeType: protocol.ConsumePassively, Model: protocol.ModelClustering, FromWhere: protocol.FromFirstOffset,
+		Subscriptions: []protocol.SubscriptionData{{Topic: args[1], Expression: "*", Type: protocol.ExpressionTag}},
+	}}}, args[1])
+}
+
+func joinProducers(ts *testscript.TestScript, _ bool, args []string) {
+	heartbeat(ts, protocol.Heartbeat{ClientID: "client-of-" + args[0], Producers: []protocol.ProducerData{{Group: args[0]}}}, "")
+}
+
+func heartbeat(ts *testscript.TestScript, data protocol.Heartbeat, topic string) {
+	client := remoting.NewClient(remoting.ClientConfig{OnRequest: func(r *remoting.Request) (*remoting.Response, error) { return answerAsMember(r, topic) }})
+	ts.Defer(client.Close)
+	c := protocol.NewRequest(protocol.ReqHeartBeat, nil)
+	c.Body = protocol.MarshalBody(data)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	answer, err := client.Invoke(ctx, "127.0.0.1:"+ts.Getenv("BROKER_PORT"), c)
+	if err == nil {
+		err = answer.Check()
+	}
+	ts.Check(err)
+}
+
+// answerAsMember answers as RocketMQ's Java client does, in its own form of JSON.
+func answerAsMember(r *remoting.Request, topic string) (*remoting.Response, error) {
+	resp := remoting.Respond(protocol.RespSuccess, nil)
+	switch protocol.RequestCode(r.Code) {
+	case protocol.ReqGetConsumerRunningInfo:
+		resp.Body = []byte(`{"jstack":"` + stackOf(r) + `","mqTable":{{"brokerName":"` + brokerOfScripts + `","queueId":0,"topic":"` + topic +
+			`"}:{"cachedMsgCount":3,"commitOffset":2,"droped":false,"locked":true}},"properties":{"PROP_CONSUME_TYPE":"CONSUME_PASSIVELY"},` +
+			`"statusTable":{"` + topic + `":{"consumeFailedMsgs":7,"consumeOKTPS":1.5}},"subscriptionSet":[]}`)
+	case protocol.ReqConsumeMessageDirectly:
+		resp.Body = []byte(`{"autoCommit":true,"consumeResult":"CR_SUCCESS","order":false,"remark":"as asked","spentTimeMills":4}`)
+	default:
+		return nil, protocol.Errorf(protocol.RespRequestCodeNotSupported, "%d", r.Code)
+	}
+	return resp, nil
+}
+
+// brokerOfScripts is the broker's name in scripts that look at its queues.
+const brokerOfScripts = "broker-s"
+
+func stackOf(r *remoting.Request) string {
+	if v, ok := r.Fields.Get("jstackEnable"); ok && string(v) == "true" {
+		return "main-thread"
+	}
+	return ""
+}
