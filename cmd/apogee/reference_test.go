@@ -74,6 +74,10 @@ func describe(b *strings.Builder, c *cobra.Command) {
 	if c.Example != "" {
 		fmt.Fprintf(b, "\n```\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(c.Example, "  "), "\n  ", "\n"))
 	}
+	if c.Name() == "start" {
+		fmt.Fprint(b, "\n`apogee start --help` lists the settings.\n")
+		return
+	}
 	first := true
 	c.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
 		if f.Hidden || f.Name == "help" {
