@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -363,11 +362,11 @@ func newGroupCloneCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			return withCluster(c, &f, func(ctx context.Context, cl *cluster) error {
 				from, to := args[0], args[1]
-				if err := errors.Join(message.CheckGroup(to)); err != nil {
-					return asUsage(err)
-				}
 				brokers, _, err := cl.group(ctx, from, scope{})
 				if err != nil {
+					return err
+				}
+				if _, _, err := cl.group(ctx, to, scope{}); err != nil {
 					return err
 				}
 				if topic != "" {

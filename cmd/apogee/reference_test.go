@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 var update = flag.Bool("update", false, "write docs/CLI.md anew")
@@ -78,19 +77,7 @@ func describe(b *strings.Builder, c *cobra.Command) {
 		fmt.Fprint(b, "\n`apogee start --help` lists the settings.\n")
 		return
 	}
-	first := true
-	c.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
-			return
-		}
-		if first {
-			fmt.Fprint(b, "\n| Flag | Default | |\n|---|---|---|\n")
-			first = false
-		}
-		shown := ""
-		if f.DefValue != "" && f.DefValue != "[]" {
-			shown = "`" + f.DefValue + "`"
-		}
-		fmt.Fprintf(b, "| `--%s` %s | %s | %s |\n", f.Name, f.Value.Type(), shown, strings.ReplaceAll(strings.ReplaceAll(f.Usage, "\n", " "), "|", "\\|"))
-	})
+	if usages := c.NonInheritedFlags().FlagUsagesWrapped(120); usages != "" {
+		fmt.Fprintf(b, "\n```\n%s```\n", usages)
+	}
 }
