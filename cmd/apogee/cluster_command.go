@@ -210,7 +210,7 @@ func newClusterProducersCommand() *cobra.Command {
 							continue
 						}
 						for _, p := range table.Data[g] {
-							one := producer{g, b.name, p.ClientID, p.RemoteIP, p.Language, clientVersion(p.Version), time.UnixMilli(p.LastUpdate)}
+							one := producer{g, b.name, p.ClientID, strings.TrimPrefix(p.RemoteIP, "/"), p.Language, clientVersion(p.Version), time.UnixMilli(p.LastUpdate)}
 							list = append(list, one)
 							t.add(g, b.name, one.Client, one.Address, one.Language, one.Version, one.Seen.Format(timeLayout))
 						}

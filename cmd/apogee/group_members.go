@@ -88,7 +88,7 @@ func (m *groupMembers) add(c protocol.Connection, broker string) {
 	i := slices.IndexFunc(m.Members, func(have member) bool { return have.Client == c.ClientID })
 	if i < 0 {
 		i = len(m.Members)
-		m.Members = append(m.Members, member{Client: c.ClientID, Address: c.Addr, Language: c.Language, Version: clientVersion(c.Version)})
+		m.Members = append(m.Members, member{Client: c.ClientID, Address: strings.TrimPrefix(c.Addr, "/"), Language: c.Language, Version: clientVersion(c.Version)})
 	}
 	m.Members[i].Brokers = append(m.Members[i].Brokers, broker)
 }
