@@ -17,7 +17,8 @@ const (
 	// offsetsMax bounds the offsets of all groups together, and how far they pulled, which is kept for statistics only.
 	offsetsMax = 1 << 22
 	// locksMax bounds the locks of all groups together, locksSweptMax how many that have expired are forgotten in one record.
-	locksMax, locksSweptMax = 1 << 20, 1 << 16
+	locksMax      = 1 << 20
+	locksSweptMax = 1 << 16
 	// trafficMax bounds the counters of topics and groups; beyond it what is pulled counts without names.
 	trafficMax = 1 << 20
 	// heldPullsMax bounds the pulls that are held.
