@@ -44,7 +44,7 @@ interop: ## The other official clients (Java) against bin/apogee; needs a JDK >=
 	@$(MAKE) --no-print-directory build
 	@rm -rf interop/*/target/*-reports
 	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/java/pom.xml verify
-	$(BOTH) $(GOTEST) -count=1 -timeout 10m -run 'TestChurn|TestSoak' .
+	$(BOTH) $(call RECORD,interop-both) -count=1 -timeout 10m -run 'TestChurn|TestSoak' .
 
 # Tests of interop/go with both languages, as soon as Maven has compiled the Java one.
 BOTH = cd interop/go && APOGEE_BIN=$(APOGEE_BIN) INTEROP_JAVA=$(CURDIR)/interop/java/target
