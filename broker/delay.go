@@ -18,17 +18,18 @@ import (
 // Delay levels: the property DELAY=n of a send (codes 10, 310), and every retry (code 36).
 //
 // What clients see: a message of level n is delivered to its topic and queue after the n-th time of messageDelayLevel, levels above the
-// last one count as the last; it keeps its unique key, born time and host, reconsume times and user properties. The answer to the send
-// has the id and offset in the schedule topic. A query for the message under its topic finds it once it is delivered.
+// last one count as the last; it keeps its unique key, born time and host, reconsume times and user properties. DELAY, REAL_TOPIC and
+// REAL_QID stay in it, as RocketMQ 5.5.0 leaves them (ScheduleMessageService.messageTimeUp). The answer to the send has the id and offset
+// in the schedule topic. A query for the message under its topic finds it once it is delivered.
 //
 // How it is stored, as in RocketMQ: queue n-1 of SCHEDULE_TOPIC_XXXX, with REAL_TOPIC and REAL_QID; the queue index holds the due time
-// in place of the tag's code. At that time the message is appended to where it belongs without those properties, and its
-// prepared-offset field names the log position of what it replaces. That record is also the progress of the level (state kind "delay"),
-// in memory, in the view and in a replay alike: a crash can neither lose a message nor deliver it twice.
+// in place of the tag's code. At that time the message is appended to where it belongs, and its prepared-offset field names the log
+// position of what it replaces. That record is also the progress of the level (state kind "delay"), in memory, in the view and in a
+// replay alike: a crash can neither lose a message nor deliver it twice.
 //
-// Differences: messages are delivered at their due time, not at the next tenth of a second; when the wall clock is set back, messages wait their delay by the clock that does not jump, where
-// RocketMQ delivers them at once. A message whose topic was deleted is delivered all the same, as in RocketMQ: it would hold up its
-// level, and whoever makes the topic again finds it.
+// Differences: messages are delivered at their due time, not at the next tenth of a second; when the wall clock is set back, messages
+// wait their delay by the clock that does not jump, where RocketMQ delivers them at once. A message whose topic was deleted is delivered all
+// the same, as in RocketMQ: it would hold up its level, and whoever makes the topic again finds it.
 
 // kindDelay of the state: delay level as a decimal number -> offset in its schedule queue, 8 bytes, before which all is delivered.
 const kindDelay = "delay"
@@ -220,7 +221,7 @@ func (b *Broker) deliveryOf(source *message.Record, arena []byte) (store.Entry, 
 		queue = b.store.Queue(string(name), int32(id))
 	}
 	start := len(arena)
-	arena = message.AppendWithout(arena, source.Properties, notScheduled...)
+	arena = message.AppendWithout(arena, source.Properties, message.PropCRC)
 	r := *source
 	r.Topic, r.Properties, r.PreparedOffset = name, arena[start:len(arena):len(arena)], source.PhysicalOffset
 	return entryFor(r, queue), arena, nil

@@ -239,7 +239,7 @@ func TestWhatIsDeliveredIsTheMessageAsItWasSent(t *testing.T) {
 			t.Errorf("delivered %+v from %d", m, position)
 		}
 		properties := string(m.Properties[:bytes.Index(m.Properties, []byte(message.PropCRC))])
-		if properties != "UNIQ_KEY\x01id-hello\x02TAGS\x01blue\x02" {
+		if properties != "UNIQ_KEY\x01id-hello\x02TAGS\x01blue\x02DELAY\x012\x02REAL_TOPIC\x01T\x02REAL_QID\x010\x02" {
 			t.Errorf("delivered with %q", properties)
 		}
 		entries, _ = n.store.Find("T", 0).Entries(nil, 0, 1)

@@ -58,7 +58,7 @@ func Options() []Option {
 		size("maxMessageSize", "longest message body", func(c *Config) *int64 { return &c.MessageBytesMax }),
 		size("maxTransferBytesOnMessageInMemory", "most bytes of one pull", func(c *Config) *int64 { return &c.TransferBytesMax }),
 		number("maxTransferCountOnMessageInMemory", "most messages of one pull", func(c *Config) *int64 { return &c.TransferCountMax }),
-		number("accessMessageInMemoryMaxRatio", "percent of the memory; a new group reads a queue from its start if that is nearer to the log's end", func(c *Config) *int64 { return &c.HotPercent }),
+		number("accessMessageInMemoryMaxRatio", "percent of the memory: log this near its end counts as in memory; a new group reads a queue from its start if that does", func(c *Config) *int64 { return &c.HotPercent }),
 		period("pollWaitMax", "longest hold of a pull", func(c *Config) *time.Duration { return &c.PollWaitMax }),
 		{Key: "messageDelayLevel", Usage: "times of the delay levels, such as 1s 5s 1m 1h 1d", set: func(c *Config, v string) (err error) { c.DelayLevels, err = broker.ParseDelayLevels(v); return err }},
 		{Key: "flushDiskType", Usage: "SYNC_FLUSH: acknowledged means on disk; ASYNC_FLUSH: written", set: setFlush},

@@ -3,7 +3,6 @@ package io.github.apogeemq.interop;
 import static io.github.apogeemq.interop.Clients.message;
 import static io.github.apogeemq.interop.Clients.send;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
@@ -79,7 +78,8 @@ class DelayLevelTest {
         assertTrue(millis >= 1_000 && millis < 5_000, "delivered after " + millis + " ms");
         assertEquals(sent.getMsgId(), got.getMsgId());
         assertEquals(List.of("TagA", "key", "property"), List.of(got.getTags(), got.getKeys(), got.getUserProperty("user")));
-        assertNull(got.getProperty(MessageConst.PROPERTY_DELAY_TIME_LEVEL));
+        assertEquals(1, got.getDelayTimeLevel());
+        assertEquals(topic, got.getProperty(MessageConst.PROPERTY_REAL_TOPIC));
         assertEquals(0, got.getQueueId());
     }
 }

@@ -38,8 +38,10 @@ class LitePullTest {
     }
 
     /**
-     * Seeks and polls until messages from there have come. A seek can be lost in the client: a pull task that is being
-     * cancelled takes note of the new offset, then ends, and the task after it goes on at the old one. So it is repeated.
+     * Seeks and polls until messages from there have come. A seek can be lost in the client (5.5.0, no broker is involved):
+     * PullTaskImpl.run looks whether it is cancelled before nextPullOffset, which takes the offset of the seek out of
+     * assignedMessageQueue without the lock that seek holds, and looks once more after it. A task that seek cancels between
+     * the two has taken the offset and ends; the task that seek starts finds none and goes on at the old one. So it is repeated.
      */
     private static List<MessageExt> seekAndPoll(DefaultLitePullConsumer pull, MessageQueue queue, long offset, int n)
         throws Exception {
