@@ -69,13 +69,15 @@ func TestChurn(t *testing.T) {
 // settle waits until every group has everything, stops the consumers, and checks what they got.
 func settle(t *testing.T, f *fleet, groups []*group, acked map[place]messageID, most time.Duration) {
 	t.Helper()
-	deadline := time.Now().Add(most)
+	began := time.Now()
+	deadline := began.Add(most)
 	for _, g := range groups {
 		for !g.consumed(acked) && time.Now().Before(deadline) {
 			time.Sleep(200 * time.Millisecond)
 			f.follow(t)
 		}
 	}
+	fmt.Printf("settled after %dms\n", time.Since(began).Milliseconds())
 	for _, g := range groups {
 		for _, w := range g.live() {
 			w.stop(t)

@@ -31,6 +31,7 @@ const (
 	javaWorker     = "io.github.apogeemq.interop.Worker"
 	javaVariable   = "INTEROP_JAVA"
 	workerSenders  = 4 // of one producer, each with one message in flight
+	workerReadyMax = 2 * time.Minute
 )
 
 // worker is a child process with a client in it.
@@ -132,7 +133,7 @@ func (f *fleet) command(t *testing.T, language, name string, arguments []string)
 func (f *fleet) waitReady(t *testing.T, workers ...*worker) {
 	t.Helper()
 	for _, w := range workers {
-		eventually(t, w.name+" to be ready", func() bool {
+		within(t, workerReadyMax, w.name+" to be ready", func() bool {
 			f.follow(t)
 			return w.journal.ready
 		})
