@@ -84,9 +84,11 @@ func (s *Store) baseIfDue(position int64) error {
 	return s.writeBase()
 }
 
-// bases lists the log positions of the bases there are, oldest first.
-func (s *Store) bases() ([]int64, error) {
-	names, err := s.c.FS.List(s.c.path("state"))
+func (s *Store) bases() ([]int64, error) { return listBases(s.c.FS, s.c.path("state")) }
+
+// listBases returns the log positions of the bases there are, oldest first.
+func listBases(fs vfs.FS, dir string) ([]int64, error) {
+	names, err := fs.List(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +102,10 @@ func (s *Store) bases() ([]int64, error) {
 	return bases, nil
 }
 
+func baseName(position int64) string { return fmt.Sprintf("%020d%s", position, baseSuffix) }
+
 func (s *Store) basePath(position int64) string {
-	return s.c.path("state", fmt.Sprintf("%020d%s", position, baseSuffix))
+	return s.c.path("state", baseName(position))
 }
 
 // WriteBase writes the view's state, as of what is staged, to a file of its own, and removes the oldest beyond two.
@@ -182,7 +186,8 @@ func (s *Store) loadBase(end int64) error {
 		if position > end {
 			continue
 		}
-		entries, applied, err := s.readBase(s.basePath(position))
+		var entries []view.BaseEntry
+		applied, err := readBase(s.c.FS, s.basePath(position), func(e view.BaseEntry) error { entries = append(entries, e); return nil })
 		if err == nil {
 			return s.view.Restore(applied, entries)
 		}
@@ -197,41 +202,43 @@ func (s *Store) loadBase(end int64) error {
 	return nil
 }
 
-func (s *Store) readBase(path string) ([]view.BaseEntry, view.Applied, error) {
-	var a view.Applied
-	f, err := s.c.FS.Open(path)
+// readBase gives each entry of a base to fn, in order. They are good only if there is no error: the checksum is the last thing read.
+func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.Applied, err error) {
+	f, err := fs.Open(path)
 	if err != nil {
-		return nil, a, err
+		return a, err
 	}
 	defer f.Close()
 	r := &baseReader{r: bufio.NewReader(f), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
 	head := r.take(len(baseMagic) + 1 + 24)
 	if r.err != nil {
-		return nil, a, r.err
+		return a, r.err
 	}
 	if string(head[:len(baseMagic)]) != baseMagic {
-		return nil, a, fmt.Errorf("not a base")
+		return a, fmt.Errorf("not a base")
 	}
 	if v := head[len(baseMagic)]; v > baseFormat {
-		return nil, a, fmt.Errorf("format version %d, the newest known is %d: %w", v, baseFormat, ErrVersion)
+		return a, fmt.Errorf("format version %d, the newest known is %d: %w", v, baseFormat, ErrVersion)
 	}
 	be := binary.BigEndian
 	numbers := head[len(baseMagic)+1:]
 	a = view.Applied{Position: int64(be.Uint64(numbers)), LastRecord: int64(be.Uint64(numbers[8:])), StoreTime: int64(be.Uint64(numbers[16:]))}
-	var entries []view.BaseEntry
 	for r.err == nil {
 		kind := r.take(1)
 		if r.err != nil || kind[0] == 0 {
 			break
 		}
 		key := append([]byte{kind[0]}, r.take(r.length(baseKeyMax))...)
-		entries = append(entries, view.BaseEntry{Key: key, Value: r.take(r.length(baseDataMax))})
+		value := r.take(r.length(baseDataMax))
+		if r.err == nil {
+			r.err = fn(view.BaseEntry{Key: key, Value: value})
+		}
 	}
 	want := r.sum.Sum32()
 	if got := r.take(4); r.err == nil && be.Uint32(got) != want {
 		r.err = fmt.Errorf("checksum wrong")
 	}
-	return entries, a, r.err
+	return a, r.err
 }
 
 // baseReader reads a base; its first error stays.

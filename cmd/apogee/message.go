@@ -66,7 +66,11 @@ func viewOf(topic, broker string, m *message.Record, body []byte) messageView {
 func (v *messageView) write(w io.Writer) error {
 	row := func(name string, value any) { fmt.Fprintf(w, "%-14s %v\n", name, value) }
 	row("topic", v.Topic)
-	row("queue", fmt.Sprintf("%d of %s, offset %d", v.Queue, v.Broker, v.Offset))
+	of := ""
+	if v.Broker != "" {
+		of = " of " + v.Broker
+	}
+	row("queue", fmt.Sprintf("%d%s, offset %d", v.Queue, of, v.Offset))
 	row("id", v.ID)
 	row("offset id", fmt.Sprintf("%s (log position %d)", v.OffsetID, v.Position))
 	row("keys", strings.Join(v.Keys, " "))

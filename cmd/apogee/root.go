@@ -33,6 +33,7 @@ func newRootCommand() *cobra.Command {
 		newClusterCommand(),
 		newProduceCommand(),
 		newConsumeCommand(),
+		newInspectCommand(),
 		newBenchCommand(),
 		newVersionCommand(),
 	)

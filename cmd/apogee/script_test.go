@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 //	member G T    is a member of group G, subscribed to topic T, until the script ends; it answers what a group's members are asked
 //	producer G    is a producer of group G
 //	exits N CMD   runs a command that ends with status N
+//	flip FILE N   flips a bit of the byte at N
+//	cut FILE N    leaves the first N bytes
 //	bytes FILE X  writes a file from hex digits
 //	ids FILE      sets UNIQUE_KEY and OFFSET_ID from a message as JSON
 //	$START        the flags of apogee start; the directory is $WORK/data
@@ -37,7 +39,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setupScript,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "exits": exits},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "exits": exits, "flip": flipBit, "cut": cutFile},
 	})
 }
 
@@ -135,4 +137,24 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if strconv.Itoa(status) != args[0] {
 		ts.Fatalf("status %d, want %s", status, args[0])
 	}
+}
+
+func flipBit(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	defer f.Close()
+	at, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	ts.Check(err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, at)
+	ts.Check(err)
+}
+
+func cutFile(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), n))
 }

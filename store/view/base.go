@@ -3,10 +3,28 @@ package view
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 )
 
 // BaseEntry is one entry of a base, keyed as in the database.
 type BaseEntry struct{ Key, Value []byte }
+
+// Queue reads the bounds of a queue; false when the entry is something else.
+func (e BaseEntry) Queue() (topic string, id int32, first, next int64, ok bool) {
+	be := binary.BigEndian
+	if n := len(e.Key); e.Key[0] == 'n' && n >= 6 && len(e.Value) == 16 {
+		return string(e.Key[1 : n-5]), int32(be.Uint32(e.Key[n-4:])), int64(be.Uint64(e.Value[8:])), int64(be.Uint64(e.Value)), true
+	}
+	return "", 0, 0, 0, false
+}
+
+// State reads the name of an entry of the broker's state; false when the entry is something else.
+func (e BaseEntry) State() (kind, key string, ok bool) {
+	if e.Key[0] != 's' {
+		return "", "", false
+	}
+	return strings.Cut(string(e.Key[1:]), "\x00")
+}
 
 // Dumper takes what a base holds.
 type Dumper interface {
@@ -45,23 +63,16 @@ func (v *View) Dump(d Dumper) (Applied, error) {
 // Restore fills an empty view from a base. The queues' indexes are not in it: they come back from the log, and every queue whose
 // messages are gone goes on at its offset.
 func (v *View) Restore(a Applied, entries []BaseEntry) error {
-	be := binary.BigEndian
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
 	v.stateMu.Lock()
 	defer v.stateMu.Unlock()
 	for _, e := range entries {
-		switch rest := e.Key[1:]; e.Key[0] {
-		case 's':
-			for i, c := range rest {
-				if c == 0 {
-					v.state[stateKey{string(rest[:i]), string(rest[i+1:])}] = e.Value
-					break
-				}
-			}
-		case 'n':
-			q := v.Queue(string(rest[:len(rest)-5]), int32(be.Uint32(rest[len(rest)-4:])))
-			q.floor = int64(be.Uint64(e.Value))
+		if kind, key, ok := e.State(); ok {
+			v.state[stateKey{kind, key}] = e.Value
+		}
+		if topic, id, _, next, ok := e.Queue(); ok {
+			v.Queue(topic, id).floor = next
 		}
 	}
 	v.now = a

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -150,6 +151,12 @@ func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bo
 		}
 	}
 	return nil
+}
+
+// KeyPositions returns the log positions of a topic's messages whose key has the hash of this one, newest first.
+func (v *View) KeyPositions(topic, key string) (positions []int64, err error) {
+	err = v.FindKey(KeyHash(topic, key), 0, math.MaxInt64, func(p int64) bool { positions = append(positions, p); return true })
+	return positions, err
 }
 
 // runs lists the runs that hold messages of [begin, end], oldest first.

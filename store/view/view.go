@@ -1,10 +1,13 @@
 package view
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -76,12 +79,18 @@ type View struct {
 }
 
 // Open opens the database in dir, or makes it. A crash leaves it true as of an earlier position.
-func Open(fs vfs.FS, dir string) (*View, error) {
+func Open(fs vfs.FS, dir string) (*View, error) { return open(fs, dir, false) }
+
+// OpenReadOnly opens a database that there is, and changes nothing. Only what reads may be called.
+func OpenReadOnly(fs vfs.FS, dir string) (*View, error) { return open(fs, dir, true) }
+
+func open(fs vfs.FS, dir string, readOnly bool) (*View, error) {
 	v := &View{
 		queues: map[string][]*Queue{}, leaving: map[string]int{}, state: map[stateKey][]byte{},
 		now: Applied{LastRecord: -1}, failed: make(chan error, 1),
 	}
 	o := databaseOptions(fs)
+	o.ReadOnly = readOnly
 	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
 		select {
 		case v.failed <- err:
@@ -337,6 +346,14 @@ func (v *View) Each(fn func(q *Queue)) {
 	}
 }
 
+// Queues returns every queue, sorted by topic and id.
+func (v *View) Queues() []*Queue {
+	var list []*Queue
+	v.Each(func(q *Queue) { list = append(list, q) })
+	slices.SortFunc(list, func(a, b *Queue) int { return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID)) })
+	return list
+}
+
 // Message is a record as the view sees it.
 type Message struct {
 	Queue       *Queue
@@ -430,6 +447,14 @@ func (v *View) dropQueues(topic string) {
 	}
 	v.changed = kept
 	v.dropped = append(v.dropped, append([]byte(topic), 0))
+}
+
+// EachState calls fn for each entry of the broker's state that is in the database, by kind and key. The value must not be kept.
+func (v *View) EachState(fn func(kind, key string, value []byte) error) error {
+	return v.scan([]byte("s"), func(key, value []byte) error {
+		kind, rest, _ := bytes.Cut(key, []byte{0})
+		return fn(string(kind), string(rest), value)
+	})
 }
 
 // State calls fn for each entry of a kind of the broker's state. Entries come in no particular order; value must not be kept. While fn
