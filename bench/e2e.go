@@ -497,6 +497,6 @@ func (r *run) summarize(listeners []*listener, report *Report) {
 		e.DeliveredPercent = 100 * float64(e.Delivered) / float64(e.Intended)
 	}
 	report.EndToEnd, report.Messages = e, r.window.Load()
-	report.Latency = latencyOf(total)
+	report.histogram, report.Latency = total, latencyOf(total)
 	codes.report(report)
 }

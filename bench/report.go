@@ -28,6 +28,8 @@ type Report struct {
 	EndToEnd   *EndToEnd         `json:"end_to_end,omitempty"`
 	Server     *ServerUse        `json:"server,omitempty"`
 	ClientCPU  float64           `json:"client_cpu_us_per_message,omitempty"`
+
+	histogram *hdrhistogram.Histogram // of Latency
 }
 
 // EndToEnd are the figures of messages sent and received at once.
@@ -81,6 +83,18 @@ func latencyOf(h *hdrhistogram.Histogram) *Latency {
 	}
 	us := func(q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1e3 }
 	return &Latency{P50: us(50), P90: us(90), P99: us(99), P999: us(99.9), Max: float64(h.Max()) / 1e3, Mean: h.Mean() / 1e3}
+}
+
+// distributionSteps are the steps for each halving of the distance to 100 %, as HdrHistogram's own tools print it.
+const distributionSteps = 5
+
+// WriteDistribution writes the latencies, in microseconds, as HdrHistogram's percentile distribution (.hgrm), which its plotter reads.
+func (r *Report) WriteDistribution(w io.Writer) error {
+	if r.Latency == nil {
+		return fmt.Errorf("workload %s has recorded no latency", r.Workload)
+	}
+	_, err := r.histogram.PercentilesPrint(w, distributionSteps, 1e3)
+	return err
 }
 
 // setRate computes the rates from Messages and Elapsed.

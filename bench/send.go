@@ -384,7 +384,7 @@ func (f *fleet) measure(ctx context.Context, o *SendOptions, r *Report, observe 
 		total.Merge(s.latency)
 		codes.add(s.codes)
 	}
-	r.Latency = latencyOf(total)
+	r.histogram, r.Latency = total, latencyOf(total)
 	codes.report(r)
 	r.setRate(float64(o.SizeBytes))
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +22,7 @@ func newBenchCommand() *cobra.Command {
 type benchFlags struct {
 	target bench.Target
 	warmup string
+	hgrm   string // file
 	out    output
 }
 
@@ -45,11 +47,23 @@ func (f *benchFlags) report(c *cobra.Command, r *bench.Report, err error) error 
 	if err != nil {
 		return err
 	}
-	if f.out.json {
-		return f.out.writeJSON(c.OutOrStdout(), r)
+	err = f.out.print(c, r, func(w io.Writer) error { r.Print(w); return nil })
+	if err == nil && f.hgrm != "" {
+		err = f.writeDistribution(r)
 	}
-	r.Print(c.OutOrStdout())
-	return nil
+	return err
+}
+
+func (f *benchFlags) addHistogram(c *cobra.Command) {
+	c.Flags().StringVar(&f.hgrm, "histogram", "", "write the latencies to this file, as HdrHistogram's percentile distribution in us (.hgrm)")
+}
+
+func (f *benchFlags) writeDistribution(r *bench.Report) error {
+	file, err := os.Create(f.hgrm)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.WriteDistribution(file), file.Close())
 }
 
 // observer draws a progress bar, on a terminal only.
@@ -98,6 +112,7 @@ func newBenchSendCommand() *cobra.Command {
 		},
 	}
 	f.add(c, "ApogeeBenchSend")
+	f.addHistogram(c)
 	fs := c.Flags()
 	fs.IntVar(&o.Connections, "connections", 16, "connections")
 	fs.IntVar(&o.InFlight, "in-flight", 128, "unanswered requests of a connection")
@@ -169,6 +184,7 @@ func newBenchEndToEndCommand() *cobra.Command {
 		},
 	}
 	f.add(c, "ApogeeBenchE2E")
+	f.addHistogram(c)
 	fs := c.Flags()
 	fs.Float64Var(&o.Rate, "rate", 10_000, "messages per second, of all senders")
 	fs.IntVar(&o.Senders, "senders", 4, "sending connections")
