@@ -67,6 +67,7 @@ final class Clients implements AutoCloseable {
         // A rebalance that falls into the first heartbeat leaves the broker with a subscription that is older than
         // the consumer's, and pulls are refused until the next heartbeat.
         client.setHeartbeatBrokerInterval(1_000);
+        client.setMqClientApiTimeout(10_000);
         return client;
     }
 
