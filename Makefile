@@ -39,11 +39,12 @@ test: unit build ## unit, then the official Go client, embedded and against bin/
 	cd interop/go && APOGEE_BIN=$(APOGEE_BIN) $(call RECORD,interop-go) -count=1 -timeout 10m ./...
 
 .PHONY: interop
-interop: ## The other official clients (Java) against bin/apogee; needs a JDK >= 11 and Maven
+interop: ## The official Java clients and mqadmin against bin/apogee; needs a JDK >= 11 and Maven
 	@tools/need-jdk.sh
 	@$(MAKE) --no-print-directory build
 	@rm -rf interop/*/target/*-reports
 	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/java/pom.xml verify
+	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/mqadmin/pom.xml verify
 	$(BOTH) $(call RECORD,interop-both) -count=1 -timeout 10m -run 'TestChurn|TestSoak' .
 
 # Tests of interop/go with both languages, as soon as Maven has compiled the Java one.

@@ -292,7 +292,7 @@ func (b *Broker) queryConsumeQueue(r *remoting.Request) (*remoting.Response, err
 		if s, _, _ := b.clients.subscription(h.Group, h.Topic); s == nil {
 			body.FilterData = h.Group + "@" + h.Topic + " is not online!"
 		} else {
-			body.Subscription = &s.data
+			body.Subscription, body.FilterData = &s.data, "null" // as RocketMQ prints that no SQL filter is kept
 			if match = s.match(); match == nil {
 				match = func(int64) bool { return true }
 			}

@@ -32,6 +32,7 @@ final class ApogeeProcess {
 
     private final Path dir;
     private final String listen;
+    private final List<String> program;
     private final int port;
     private final List<String> more;
     private int starts;
@@ -39,8 +40,14 @@ final class ApogeeProcess {
 
     /** more: further flags of `apogee start`, each with its value. */
     ApogeeProcess(Path dir, String listen, String... more) throws IOException {
+        this(dir, listen, List.of(binary().getPath()), more);
+    }
+
+    /** One of another program that takes the same flags: the original, as bench/peers/rocketmq starts it. */
+    ApogeeProcess(Path dir, String listen, List<String> program, String... more) throws IOException {
         this.dir = dir;
         this.listen = listen;
+        this.program = program;
         this.port = freePorts(listen);
         this.more = List.of(more);
         Files.createDirectories(dir.resolve("data"));
@@ -63,15 +70,19 @@ final class ApogeeProcess {
         return value == null || value.isEmpty() ? otherwise : value;
     }
 
-    /** Runs the binary and returns when it answers ready. */
-    void start() throws Exception {
+    private static File binary() {
         File bin = new File(setting("APOGEE_BIN", "../../bin/apogee")).getAbsoluteFile();
         if (!bin.canExecute()) {
             throw new IllegalStateException("no binary to test: run `make build`, or name one with APOGEE_BIN: " + bin);
         }
+        return bin;
+    }
+
+    /** Runs the program and returns when it answers ready. */
+    void start() throws Exception {
         starts++;
-        List<String> command = new ArrayList<>(List.of(bin.getPath(), "start", "--dir", dir.resolve("data").toString(),
-            "--listen", listen));
+        List<String> command = new ArrayList<>(program);
+        command.addAll(List.of("start", "--dir", dir.resolve("data").toString(), "--listen", listen));
         String[] flags = {"namesrv", "", "", "broker", "ha", "admin", "grpc", "proxy", "console"};
         for (int i = 0; i < flags.length; i++) {
             if (!flags[i].isEmpty()) {
