@@ -23,7 +23,7 @@ var configFiles = map[string]string{
 		"Billing":{"attributes":{},"brokerId":0,"consumeBroadcastEnable":true,"consumeEnable":true,"consumeFromMinEnable":true,"consumeMessageOrderly":false,"consumeTimeoutMinute":15,"groupName":"Billing",
 		"groupRetryPolicy":{"exponentialRetryPolicy":null,"type":"CUSTOMIZED"},"groupSysFlag":0,"notifyConsumerIdsChangedEnable":true,"retryMaxTimes":5,"retryQueueNums":1,"subscriptionDataSet":null,"whichBrokerWhenConsumeSlowly":1}}}`,
 	"consumerOffset.json": `{"dataVersion":{"counter":9},"offsetTable":{"Orders@Billing":{0:17,1:3},"%RETRY%Billing@Billing":{0:2}}}`,
-	"delayOffset.json":    `{"dataVersion":{"counter":2},"offsetTable":{3:12,16:1}}`,
+	"delayOffset.json":    `{"dataVersion":{"counter":2},"offsetTable":{1:0,3:12,16:1}}`,
 }
 
 func configDirectory(t testing.TB, files map[string]string) *vfs.MemFS {

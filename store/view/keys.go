@@ -1,8 +1,9 @@
 package view
 
 import (
-	"cmp"
+	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"sort"
@@ -10,10 +11,13 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// The key index is a list of runs, each the sorted pairs of one stretch of the log, as immutable blocks: nothing is looked up or
-// rewritten when a message arrives, and retention drops whole runs.
+// The key index is a list of runs, each the sorted pairs of one stretch of the log, as immutable blocks in a table of their own: nothing is
+// looked up, rewritten or compacted when a message arrives, and retention drops whole runs.
 
 // pairsPerBlock bounds one value of the database.
 const pairsPerBlock = 1024
@@ -60,37 +64,85 @@ func (x *keyIndex) add(position, storeTime int64, hashes []uint64) {
 	x.mu.Unlock()
 }
 
-// stageRun writes pairs as one run that begins at log position run.
-func stageRun(b *pebble.Batch, run, end, first, last int64, pairs []pair) error {
-	if len(pairs) == 0 {
-		return nil
+// run is a stretch of the log, [from, end).
+type run struct{ from, end int64 }
+
+// prefix of the run's blocks. Both ends are in it: a run that a crash left without its entry is not met again. It sorts behind all other
+// keys, and behind all older runs, so that its table is never compacted with another.
+func (r run) prefix() []byte {
+	be := binary.BigEndian
+	return be.AppendUint64(be.AppendUint64([]byte("x"), uint64(r.from)), uint64(r.end))
+}
+
+// writeRun makes a table of the pairs and gives it to the database.
+func (v *View) writeRun(r run, pairs []pair) error {
+	path := v.fs.PathJoin(v.dir, "run.new")
+	f, err := v.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
 	}
-	sorted := slices.Clone(pairs)
-	slices.SortFunc(sorted, func(a, b pair) int {
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.position, b.position))
-	})
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), v.options.MakeWriterOptions(0, v.db.TableFormat()))
+	prefix := r.prefix()
 	be := binary.BigEndian
 	var key, value []byte
+	sorted := sortPairs(pairs)
 	for sequence := 0; sequence*pairsPerBlock < len(sorted); sequence++ {
 		block := sorted[sequence*pairsPerBlock : min(len(sorted), (sequence+1)*pairsPerBlock)]
-		key = append(key[:0], 'k')
-		key = be.AppendUint64(key, uint64(run))
-		key = be.AppendUint64(key, block[0].hash)
+		key = be.AppendUint64(append(key[:0], prefix...), block[0].hash)
 		key = be.AppendUint32(key, uint32(sequence))
 		value = value[:0]
 		for _, p := range block {
 			value = be.AppendUint64(value, p.hash)
 			value = be.AppendUint64(value, uint64(p.position))
 		}
-		if err := b.Set(key, value, nil); err != nil {
-			return err
+		if err := w.Set(key, value); err != nil {
+			return errors.Join(err, w.Close())
 		}
 	}
-	key = be.AppendUint64(append(key[:0], 'K'), uint64(run))
-	value = be.AppendUint64(value[:0], uint64(end))
-	value = be.AppendUint64(value, uint64(first))
-	value = be.AppendUint64(value, uint64(last))
-	return b.Set(key, value, nil)
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return v.db.Ingest(context.Background(), []string{path})
+}
+
+// sortPairs returns the pairs by hash, those of one hash in log order, as they came. Hashes are spread evenly: after three passes by 11 bits
+// each, hardly any neighbours are left to be put right.
+func sortPairs(pairs []pair) []pair {
+	const bits = 11
+	from, to := pairs, make([]pair, len(pairs))
+	spare := make([]pair, len(pairs))
+	for pass := range 3 {
+		shift := 64 - bits*(3-pass)
+		var at [1 << bits]int
+		for i := range from {
+			at[from[i].hash>>shift&(1<<bits-1)]++
+		}
+		sum := 0
+		for i, n := range at {
+			at[i] = sum
+			sum += n
+		}
+		for _, p := range from {
+			digit := p.hash >> shift & (1<<bits - 1)
+			to[at[digit]] = p
+			at[digit]++
+		}
+		from, to, spare = to, spare, to
+	}
+	for i := 1; i < len(from); i++ {
+		for j := i; j > 0 && from[j].hash < from[j-1].hash; j-- {
+			from[j], from[j-1] = from[j-1], from[j]
+		}
+	}
+	return from
+}
+
+// runEntry is the database's entry of a run.
+func (f *Frozen) runEntry() (key, value []byte) {
+	be := binary.BigEndian
+	value = be.AppendUint64(nil, uint64(f.applied.Position))
+	value = be.AppendUint64(value, uint64(f.keys.first))
+	return be.AppendUint64([]byte("K"), uint64(f.from)), be.AppendUint64(value, uint64(f.keys.last))
 }
 
 // dropRuns deletes the runs of which the log holds nothing any more.
@@ -106,7 +158,7 @@ func (v *View) dropRuns(b *pebble.Batch, first int64) error {
 	if err != nil || end < 0 {
 		return err
 	}
-	for _, kind := range []byte("kK") {
+	for _, kind := range []byte("xK") {
 		if err := b.DeleteRange([]byte{kind}, be.AppendUint64([]byte{kind}, uint64(end)+1), nil); err != nil {
 			return err
 		}
@@ -136,8 +188,8 @@ func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bo
 	if err != nil {
 		return err
 	}
-	for _, run := range slices.Backward(runs) {
-		positions, err := v.findInRun(run, hash)
+	for _, r := range slices.Backward(runs) {
+		positions, err := v.findInRun(r, hash)
 		if err != nil {
 			return err
 		}
@@ -160,12 +212,12 @@ func (v *View) KeyPositions(topic, key string) (positions []int64, err error) {
 }
 
 // runs lists the runs that hold messages of [begin, end], oldest first.
-func (v *View) runs(begin, end int64) ([]int64, error) {
-	var runs []int64
+func (v *View) runs(begin, end int64) ([]run, error) {
+	var runs []run
 	be := binary.BigEndian
 	err := v.scan([]byte("K"), func(key, value []byte) error {
 		if int64(be.Uint64(value[8:])) <= end && int64(be.Uint64(value[16:])) >= begin {
-			runs = append(runs, int64(be.Uint64(key)))
+			runs = append(runs, run{int64(be.Uint64(key)), int64(be.Uint64(value))})
 		}
 		return nil
 	})
@@ -173,10 +225,10 @@ func (v *View) runs(begin, end int64) ([]int64, error) {
 }
 
 // findInRun returns the positions of a hash in one run, oldest first.
-func (v *View) findInRun(run int64, hash uint64) ([]int64, error) {
+func (v *View) findInRun(r run, hash uint64) ([]int64, error) {
 	be := binary.BigEndian
-	prefix := be.AppendUint64([]byte("k"), uint64(run))
-	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: be.AppendUint64([]byte("k"), uint64(run)+1)})
+	prefix := r.prefix()
+	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return nil, err
 	}

@@ -68,6 +68,11 @@ func (v *View) Freeze() *Frozen {
 // Stage writes the frozen part to the database in one batch and lets go of its memory. It is on disk after the next Flush. One Stage
 // or Flush at a time.
 func (v *View) Stage(f *Frozen) error {
+	if len(f.keys.pairs) > 0 {
+		if err := v.writeRun(run{f.from, f.applied.Position}, f.keys.pairs); err != nil {
+			return err
+		}
+	}
 	b := v.db.NewBatch()
 	defer b.Close()
 	if err := f.encode(b); err != nil {
@@ -178,8 +183,11 @@ func (f *Frozen) encode(b *pebble.Batch) error {
 			return err
 		}
 	}
-	if err := stageRun(b, f.from, f.applied.Position, f.keys.first, f.keys.last, f.keys.pairs); err != nil {
-		return err
+	if len(f.keys.pairs) > 0 {
+		key, value := f.runEntry()
+		if err := b.Set(key, value, nil); err != nil {
+			return err
+		}
 	}
 	if f.partial {
 		if err := b.Set([]byte("r"), nil, nil); err != nil {

@@ -47,7 +47,10 @@ const KindQueues = "queues"
 
 // View is the derived state. Apply and Freeze exclude one another; readers run beside both.
 type View struct {
-	db *pebble.DB
+	db      *pebble.DB
+	fs      vfs.FS
+	dir     string
+	options *pebble.Options
 
 	queuesMu sync.RWMutex // guards what follows
 	queues   map[string][]*Queue
@@ -86,11 +89,12 @@ func OpenReadOnly(fs vfs.FS, dir string) (*View, error) { return open(fs, dir, t
 
 func open(fs vfs.FS, dir string, readOnly bool) (*View, error) {
 	v := &View{
-		queues: map[string][]*Queue{}, leaving: map[string]int{}, state: map[stateKey][]byte{},
+		fs: fs, dir: dir, queues: map[string][]*Queue{}, leaving: map[string]int{}, state: map[stateKey][]byte{},
 		now: Applied{LastRecord: -1}, failed: make(chan error, 1),
 	}
 	o := databaseOptions(fs)
 	o.ReadOnly = readOnly
+	v.options = o
 	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
 		select {
 		case v.failed <- err:
