@@ -96,7 +96,7 @@ func NewClient(cfg ClientConfig) *Client {
 	}
 	c.life, c.stop = context.WithCancel(context.Background())
 	c.push.Lane, c.push.Handle = LaneAdmin, cfg.OnRequest
-	c.push.lane = newLane(LaneAdmin, "client", cfg.OnRequestLimits, nil)
+	c.push.lane = newLane(LaneAdmin, "client", cfg.OnRequestLimits, newGate(), nil)
 	return c
 }
 

@@ -11,13 +11,14 @@ import (
 // LaneLimits bound a lane: Workers requests run at once, Queue more wait.
 type LaneLimits struct{ Workers, Queue int }
 
-// DefaultLanes are the limits of lanes that are not configured. Handlers of a lane may block (disk, other nodes), hence the workers.
+// DefaultLanes are the limits of lanes that are not configured. Handlers of a lane may block (disk, other nodes), hence the workers; how
+// many run at once is the gate's to say.
 func DefaultLanes() map[Lane]LaneLimits {
 	return map[Lane]LaneLimits{
 		LanePull:      {Workers: 64, Queue: 20_000},
-		LaneAck:       {Workers: 64, Queue: 20_000},
-		LaneHeartbeat: {Workers: 16, Queue: 20_000},
-		LaneAdmin:     {Workers: 16, Queue: 1_000},
+		LaneAck:       {Workers: 8, Queue: 20_000},
+		LaneHeartbeat: {Workers: 8, Queue: 20_000},
+		LaneAdmin:     {Workers: 8, Queue: 1_000},
 	}
 }
 
@@ -28,6 +29,7 @@ type lane struct {
 	kind     Lane
 	name     string
 	limits   LaneLimits
+	gate     *gate                                  // shared by the server's lanes
 	check    func(*Request, *routeState, int) error // authorisation and admission; nil for none
 	workFunc func()                                 // l.work, made once so that starting the goroutine allocates nothing
 	rejected atomic.Uint64
@@ -48,8 +50,8 @@ type backlog struct {
 	linked      bool // in the lane's list
 }
 
-func newLane(kind Lane, name string, limits LaneLimits, check func(*Request, *routeState, int) error) *lane {
-	l := &lane{kind: kind, name: name, limits: limits, check: check}
+func newLane(kind Lane, name string, limits LaneLimits, g *gate, check func(*Request, *routeState, int) error) *lane {
+	l := &lane{kind: kind, name: name, limits: limits, gate: g, check: check}
 	l.idle.L = &l.mu
 	l.workFunc = l.work
 	return l
@@ -173,6 +175,8 @@ func (l *lane) purge(c *Conn) {
 }
 
 func (l *lane) work() {
+	var t turn
+	l.gate.enter(&t)
 	l.mu.Lock()
 	l.starting--
 	for {
@@ -182,8 +186,10 @@ func (l *lane) work() {
 		}
 		l.mu.Unlock()
 		l.serve(r)
+		l.gate.pass(&t)
 		l.mu.Lock()
 	}
+	l.gate.leave(&t)
 	l.running--
 	if l.running == 0 {
 		l.idle.Broadcast()

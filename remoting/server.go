@@ -134,6 +134,7 @@ func (s *Server) makeRoutes() error {
 	if s.cfg.Authorize == nil && s.cfg.Admit == nil {
 		check = nil
 	}
+	g := newGate()
 	for kind, limits := range DefaultLanes() {
 		if l, ok := s.cfg.Lanes[kind]; ok {
 			limits = l
@@ -141,7 +142,10 @@ func (s *Server) makeRoutes() error {
 		if limits.Workers < 1 || limits.Queue < 0 {
 			return fmt.Errorf("lane %s: Workers=%d, Queue=%d: at least one worker is needed", kind, limits.Workers, limits.Queue)
 		}
-		s.lanes[kind] = newLane(kind, kind.String(), limits, check)
+		s.lanes[kind] = newLane(kind, kind.String(), limits, g, check)
+		if kind == LanePull {
+			s.lanes[kind].gate = nil
+		}
 	}
 	for _, r := range s.cfg.Routes {
 		if r.Lane >= laneCount {

@@ -70,7 +70,7 @@ final class ApogeeProcess {
         return value == null || value.isEmpty() ? otherwise : value;
     }
 
-    private static File binary() {
+    static File binary() {
         File bin = new File(setting("APOGEE_BIN", "../../bin/apogee")).getAbsoluteFile();
         if (!bin.canExecute()) {
             throw new IllegalStateException("no binary to test: run `make build`, or name one with APOGEE_BIN: " + bin);

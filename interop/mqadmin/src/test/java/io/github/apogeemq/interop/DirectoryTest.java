@@ -1,0 +1,186 @@
+package io.github.apogeemq.interop;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.LocalTransactionState;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** A store directory that the original wrote is opened by Apogee, used, given back, and opened by the original again. */
+class DirectoryTest {
+    private static final String LISTEN = "127.0.0.1";
+    private static final String TOPIC = "DirectoryTopic";
+    private static final String GROUP = "DirectoryGroup";
+    private static final String SCHEDULE = "SCHEDULE_TOPIC_XXXX";
+    private static final String HALF = "RMQ_SYS_TRANS_HALF_TOPIC";
+    private static final int MESSAGES = 200;
+    private static final int LEVEL_30_SECONDS = 4;
+    private static final int LEVEL_1_HOUR = 17;
+    private static final int LEAVE_SECONDS_MAX = 30;
+
+    /** What the group has consumed, over all owners of the directory, and what came twice. */
+    private final Set<String> consumed = ConcurrentHashMap.newKeySet();
+    private final ConcurrentLinkedQueue<String> twice = new ConcurrentLinkedQueue<>();
+    private volatile String failing = "";
+
+    @Test
+    void aDirectoryOfTheOriginalIsTakenOverAndGivenBack(@TempDir Path dir) throws Exception {
+        ApogeeProcess original = MqadminNode.originalIn(dir);
+        original.start();
+        try {
+            send(original, "first", MESSAGES, 0);
+            send(original, "later", 1, LEVEL_30_SECONDS);
+            send(original, "late", 1, LEVEL_1_HOUR);
+            sendHalf(original);
+            failing = "first7";
+            DefaultMQPushConsumer consumer = consume(original);
+            Await.until("all but the failing message are consumed", () -> consumed.size() == MESSAGES - 1);
+            consumer.shutdown();
+        } finally {
+            original.stop();
+        }
+
+        ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN);
+        apogee.start();
+        try {
+            failing = "";
+            DefaultMQPushConsumer consumer = consume(apogee);
+            send(apogee, "second", 20, 0);
+            Await.until("the retried, the delayed and the new messages are consumed: " + consumed.size(),
+                Await.MAX.multipliedBy(3), () -> consumed.size() == MESSAGES + 1 + 20);
+            assertTrue(consumed.contains("first7") && consumed.contains("later0"), () -> new TreeSet<>(consumed).toString());
+            consumer.shutdown();
+            DefaultMQAdminExt admin = admin(apogee);
+            List<MessageExt> found = admin.queryMessage(TOPIC, "first3", 10, 0, System.currentTimeMillis()).getMessageList();
+            assertEquals(List.of("first3"), bodies(found));
+            admin.shutdown();
+        } finally {
+            apogee.stop();
+        }
+        leave(dir);
+
+        original = MqadminNode.originalIn(dir);
+        original.start();
+        try {
+            DefaultMQPushConsumer consumer = consume(original);
+            send(original, "third", 5, 0);
+            Await.until("the newest messages are consumed", Await.MAX.multipliedBy(2), () -> consumed.size() == MESSAGES + 1 + 20 + 5);
+            consumer.shutdown();
+            DefaultMQAdminExt admin = admin(original);
+            assertEquals(MESSAGES + 1 + 20 + 5, messages(admin, TOPIC));
+            assertTrue(messages(admin, HALF) >= 1, "the half message is gone");
+            assertTrue(messages(admin, SCHEDULE) >= 3, "delayed messages are gone");
+            List<MessageExt> found = admin.queryMessage(TOPIC, "second3", 10, 0, System.currentTimeMillis()).getMessageList();
+            assertEquals(List.of("second3"), bodies(found));
+            admin.shutdown();
+        } finally {
+            original.stop();
+        }
+        assertEquals(List.of(), List.copyOf(twice), "consumed twice");
+    }
+
+    private static void send(ApogeeProcess to, String name, int count, int level) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer("DirectoryProducer");
+        start(producer, to);
+        for (int i = 0; i < count; i++) {
+            Message message = new Message(TOPIC, "tag", name + i, (name + i).getBytes(StandardCharsets.UTF_8));
+            message.setDelayTimeLevel(level);
+            producer.send(message);
+        }
+        producer.shutdown();
+    }
+
+    private static void start(DefaultMQProducer producer, ApogeeProcess to) throws Exception {
+        producer.setNamesrvAddr(to.nameServer());
+        producer.setSendMsgTimeout((int) Await.MAX.toMillis());
+        producer.setInstanceName(producer.getProducerGroup() + System.nanoTime());
+        producer.start();
+        Await.until("the route is known", () -> !producer.fetchPublishMessageQueues("TBW102").isEmpty());
+    }
+
+    private static void sendHalf(ApogeeProcess to) throws Exception {
+        TransactionMQProducer producer = new TransactionMQProducer("DirectoryTransactions");
+        producer.setTransactionListener(new TransactionListener() {
+            @Override
+            public LocalTransactionState executeLocalTransaction(Message message, Object argument) {
+                return LocalTransactionState.UNKNOW;
+            }
+
+            @Override
+            public LocalTransactionState checkLocalTransaction(MessageExt message) {
+                return LocalTransactionState.UNKNOW;
+            }
+        });
+        start(producer, to);
+        producer.sendMessageInTransaction(new Message(TOPIC, "half".getBytes(StandardCharsets.UTF_8)), null);
+        producer.shutdown();
+    }
+
+    private DefaultMQPushConsumer consume(ApogeeProcess from) throws Exception {
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(GROUP);
+        consumer.setNamesrvAddr(from.nameServer());
+        consumer.setInstanceName("consumer" + System.nanoTime());
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.subscribe(TOPIC, "*");
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            for (MessageExt message : messages) {
+                String body = new String(message.getBody(), StandardCharsets.UTF_8);
+                if (body.equals(failing)) {
+                    context.setDelayLevelWhenNextConsume(LEVEL_30_SECONDS);
+                    return ConsumeConcurrentlyStatus.RECONSUME_LATER;
+                }
+                if (!consumed.add(body)) {
+                    twice.add(body);
+                }
+            }
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.start();
+        return consumer;
+    }
+
+    private static DefaultMQAdminExt admin(ApogeeProcess of) throws Exception {
+        DefaultMQAdminExt admin = new DefaultMQAdminExt(Await.MAX.toMillis());
+        admin.setNamesrvAddr(of.nameServer());
+        admin.setInstanceName("admin" + System.nanoTime());
+        admin.start();
+        return admin;
+    }
+
+    private static long messages(DefaultMQAdminExt admin, String topic) throws Exception {
+        return admin.examineTopicStats(topic).getOffsetTable().values().stream().mapToLong(o -> o.getMaxOffset() - o.getMinOffset()).sum();
+    }
+
+    private static List<String> bodies(List<MessageExt> messages) {
+        return messages.stream().map(m -> new String(m.getBody(), StandardCharsets.UTF_8)).collect(Collectors.toList());
+    }
+
+    private static void leave(Path dir) throws Exception {
+        Path log = dir.resolve("leave.log");
+        Process leave = new ProcessBuilder(ApogeeProcess.binary().getPath(), "leave", "--dir", dir.resolve("data").toString(), "--yes")
+            .redirectErrorStream(true).redirectOutput(log.toFile()).start();
+        assertTrue(leave.waitFor(LEAVE_SECONDS_MAX, TimeUnit.SECONDS), "apogee leave did not end");
+        assertEquals(0, leave.exitValue(), Files.readString(log));
+    }
+}
