@@ -20,7 +20,7 @@ import (
 
 const (
 	cpuMetric      = "process_cpu_seconds_total"
-	hostileRSSMore = 200 << 20 // of resident memory, over what the server had before
+	hostileRSSMore = 512 << 20 // of resident memory over what the server had before: garbage that Go has not given back; connectionBytesMax bounds what is held
 	calmTimesWorst = 5         // p99 of sends meanwhile, in multiples of the p99 before
 	calmMore       = 500 * time.Millisecond
 	codesLow       = 2100 // request codes are below it, or
