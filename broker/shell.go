@@ -6,7 +6,7 @@ import (
 )
 
 // tickInterval is the resolution of deadlines.
-const tickInterval = 20 * time.Millisecond
+const tickInterval = 100 * time.Millisecond
 
 // offsetRecordInterval is how long a one-way offset commit may wait for its record.
 const offsetRecordInterval = 200 * time.Millisecond

@@ -29,6 +29,8 @@ const (
 	basesKept   = 2
 	baseKeyMax  = 64 << 10
 	baseDataMax = 64 << 20
+	// baseNumberMax is what take returns at most after an error: callers decode numbers from it.
+	baseNumberMax = 64
 )
 
 // Stage moves what the view has gathered in memory to the database, and writes a base when the log has grown enough since the last one.
@@ -209,7 +211,11 @@ func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.App
 		return a, err
 	}
 	defer f.Close()
-	r := &baseReader{r: bufio.NewReader(f), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
+	st, err := f.Stat()
+	if err != nil {
+		return a, err
+	}
+	r := &baseReader{r: bufio.NewReader(f), left: int(st.Size()), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
 	head := r.take(len(baseMagic) + 1 + 24)
 	if r.err != nil {
 		return a, r.err
@@ -243,16 +249,21 @@ func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.App
 
 // baseReader reads a base; its first error stays.
 type baseReader struct {
-	r   io.Reader
-	sum hash.Hash32
-	err error
+	r    io.Reader
+	left int // bytes of the file
+	sum  hash.Hash32
+	err  error
 }
 
 func (b *baseReader) take(n int) []byte {
-	p := make([]byte, n)
-	if b.err != nil {
-		return p
+	if b.err != nil || n > b.left {
+		if b.err == nil {
+			b.err = io.ErrUnexpectedEOF
+		}
+		return make([]byte, min(n, baseNumberMax))
 	}
+	p := make([]byte, n)
+	b.left -= n
 	if _, b.err = io.ReadFull(b.r, p); b.err == nil {
 		_, b.err = b.sum.Write(p)
 	}
