@@ -70,7 +70,7 @@ func (s *Store) retain(noSpare error) (wait time.Duration, err error) {
 		full = fmt.Errorf("%w: %w", ErrNoSpace, full)
 	} else if known && s.c.Retention.reached(s.c.Retention.FullRatio, usage) {
 		full = fmt.Errorf("%w: the disk of %s has %d of %d bytes in use, the limit is %.0f%%", ErrNoSpace, s.c.Dir,
-			usage.TotalBytes-usage.AvailBytes, usage.TotalBytes, s.c.Retention.FullRatio*100)
+			usage.UsedBytes, usage.UsedBytes+usage.AvailBytes, s.c.Retention.FullRatio*100)
 	}
 	s.refuse(full)
 	if crowded || full != nil {
@@ -98,11 +98,13 @@ func (s *Store) refuse(err error) {
 // diskUsage asks the file system; known is false where it cannot tell, as in memory.
 func (s *Store) diskUsage() (usage vfs.DiskUsage, known bool) {
 	usage, err := s.c.FS.GetDiskUsage(s.c.Dir)
-	return usage, err == nil && usage.TotalBytes > 0
+	return usage, err == nil && usage.UsedBytes+usage.AvailBytes > 0
 }
 
+// reached tells whether so much of what the disk has for us, what is kept for the system left out, is in use
+// (UtilAll.getDiskPartitionSpaceUsedPercent).
 func (r *Retention) reached(ratio float64, u vfs.DiskUsage) bool {
-	return ratio > 0 && float64(u.TotalBytes-u.AvailBytes) >= ratio*float64(u.TotalBytes) && int64(u.AvailBytes) < r.FreeBytes
+	return ratio > 0 && float64(u.UsedBytes) >= ratio*float64(u.UsedBytes+u.AvailBytes) && int64(u.AvailBytes) < r.FreeBytes
 }
 
 // disposable returns the log position before which everything may go.
@@ -123,7 +125,7 @@ func (s *Store) disposable(usage vfs.DiskUsage, crowded bool) (int64, error) {
 		}
 	}
 	if crowded {
-		over := float64(usage.TotalBytes-usage.AvailBytes) - r.CleanRatio*float64(usage.TotalBytes)
+		over := float64(usage.UsedBytes) - r.CleanRatio*float64(usage.UsedBytes+usage.AvailBytes)
 		keep = max(keep, first+segment*int64(1+over/float64(segment)))
 	}
 	hold := s.hold.Load()
