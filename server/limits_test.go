@@ -63,7 +63,7 @@ func TestLimitsPage(t *testing.T) {
 		}
 	}
 	for key := range options {
-		if strings.HasSuffix(key, "BytesMax") && key != "logBytesMax" && !onPage[key] {
+		if strings.HasSuffix(key, "BytesMax") && !onPage[key] {
 			t.Errorf("option %s bounds something and is not on the page", key)
 		}
 	}
