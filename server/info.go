@@ -122,7 +122,7 @@ func (s *Server) writeStore(w io.Writer) {
 	if r.Replayed > 0 || r.Cut > 0 || r.Rebuilt {
 		fmt.Fprintf(w, "Recovered: %d records replayed from log position %d to %d", r.Replayed, r.From, r.End)
 		if r.Cut > 0 {
-			fmt.Fprintf(w, "; a torn tail of %d bytes, never acknowledged, was cut", r.Cut)
+			fmt.Fprintf(w, "; behind its end %d bytes were zeroed, torn or left from before the segment was used again: nothing that was acknowledged", r.Cut)
 		}
 		if r.Rebuilt {
 			fmt.Fprintf(w, "; the view was rebuilt")

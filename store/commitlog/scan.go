@@ -198,7 +198,7 @@ func (l *Log) ReadRecord(pos int64) (r message.Record, found bool, err error) {
 // Recovery says what opening the log found.
 type Recovery struct {
 	End  int64 // behind the last record
-	Cut  int64 // bytes of a torn tail that were zeroed
+	Cut  int64 // bytes behind the end that were zeroed: a torn tail, or what a recycled segment held
 	Gaps []Gap // damage: reported, never served, nothing behind it is lost
 }
 
