@@ -12,10 +12,12 @@ import java.util.stream.Stream;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
 /** One of the two that are compared: a name server and a broker in a process, and the clients that are online there. */
 final class MqadminNode implements AutoCloseable {
@@ -46,7 +48,28 @@ final class MqadminNode implements AutoCloseable {
 
     static MqadminNode original() throws Exception {
         Path dir = Files.createTempDirectory("mqadmin-original-");
-        return new MqadminNode("original", dir, originalIn(dir));
+        MqadminNode node = new MqadminNode("original", dir, originalIn(dir));
+        node.awaitStatistics();
+        return node;
+    }
+
+    /** The original fails on every question about itself until it has measured for a second (StoreStatsService.getPutTps). */
+    private void awaitStatistics() throws Exception {
+        DefaultMQAdminExt admin = new DefaultMQAdminExt();
+        admin.setNamesrvAddr(process.nameServer());
+        admin.setInstanceName("statistics-" + name);
+        admin.start();
+        try {
+            Await.until(name + " tells its runtime information", () -> {
+                try {
+                    return !admin.fetchBrokerRuntimeStats(process.broker()).getTable().isEmpty();
+                } catch (MQBrokerException e) {
+                    return false;
+                }
+            });
+        } finally {
+            admin.shutdown();
+        }
     }
 
     /** The original, in a JVM of its own. */
