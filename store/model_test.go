@@ -18,7 +18,7 @@ import (
 // The model test drives a store with what a string of bytes says, and compares it with a plain list of what was appended. Fuzzing
 // makes a failing string short.
 
-// modelItem is what was appended: a message, a change of state, or the deletion of a topic.
+// modelItem is what was appended: a message, which may wait or end the wait of another, a change of state, or the deletion of a topic.
 type modelItem struct {
 	topic     string
 	queue     int32
@@ -26,7 +26,24 @@ type modelItem struct {
 	change    *Mutation
 	drop      bool
 	time      int64
+	position  int64 // in the log
 	end       int64 // log position behind it
+	ended     int64 // position of the message whose wait it ended; 0: of none
+}
+
+// pendingKind is the state of messages that wait: log position in 20 digits -> store time.
+const pendingKind = "pending"
+
+func pendingKey(position int64) string { return fmt.Sprintf("%020d", position) }
+
+// pendingHooks keep that state.
+func pendingHooks(c *Config) {
+	c.Pending = func(r *message.Record) (string, []Mutation) {
+		return pendingKind, []Mutation{{Key: pendingKey(r.PhysicalOffset), Value: fmt.Append(nil, r.StoreTime)}}
+	}
+	c.Retired = func(_, source *message.Record) (string, []Mutation) {
+		return pendingKind, []Mutation{{Key: pendingKey(source.PhysicalOffset)}}
+	}
 }
 
 type modelQueue struct {
@@ -67,6 +84,7 @@ func runModel(t testing.TB, dice []byte, seed uint64) {
 	m.config.AsyncFlush = m.roll(2) == 1
 	m.config.FlushInterval = time.Hour
 	m.config.StageInterval = time.Hour
+	pendingHooks(&m.config)
 	m.config.Now = func() time.Time { return time.UnixMilli(m.now.Load()) }
 	m.open()
 	for len(m.dice) > 0 {
@@ -87,9 +105,13 @@ func (m *model) open() Recovery {
 }
 
 func (m *model) step() {
-	switch m.roll(16) {
+	switch m.roll(18) {
 	default:
 		m.append()
+	case 16:
+		m.appendAll(m.entry(message.TopicTimerWheel, 0))
+	case 17:
+		m.endWait()
 	case 6:
 		m.now.Add(int64(m.roll(100)) - 20) // the clock may go back
 	case 7, 8:
@@ -121,21 +143,30 @@ func (m *model) step() {
 }
 
 func (m *model) append() {
-	b := &Batch{}
+	var entries []Entry
 	for range 1 + m.roll(4) {
-		q := m.s.Queue(m.topic(), int32(m.roll(2)))
-		length := m.roll(256)
-		if length > 240 {
-			length *= 50
-		}
-		m.appends++
-		body := fmt.Sprint(m.appends, strings.Repeat(".", length))
-		key := m.key()
-		b.Entries = append(b.Entries, entryFor(q, []byte(body), key))
-		m.log = append(m.log, modelItem{topic: q.Topic, queue: q.ID, body: body, key: key})
+		entries = append(entries, m.entry(m.topic(), int32(m.roll(2))))
 	}
+	m.appendAll(entries...)
+}
+
+// entry makes a message; appendAll is to follow.
+func (m *model) entry(topic string, queue int32) Entry {
+	q := m.s.Queue(topic, queue)
+	length := m.roll(256)
+	if length > 240 {
+		length *= 50
+	}
+	m.appends++
+	body := fmt.Sprint(m.appends, strings.Repeat(".", length))
+	key := m.key()
+	m.log = append(m.log, modelItem{topic: q.Topic, queue: q.ID, body: body, key: key})
+	return entryFor(q, []byte(body), key)
+}
+
+func (m *model) appendAll(entries ...Entry) {
 	done := make(chan error, 1)
-	b.Done = func(_ *Batch, err error) { done <- err }
+	b := &Batch{Entries: entries, Done: func(_ *Batch, err error) { done <- err }}
 	appendBatch := m.s.Append
 	if m.roll(2) == 1 {
 		appendBatch = m.s.AppendNow
@@ -146,11 +177,39 @@ func (m *model) append() {
 	if err := <-done; err != nil {
 		m.t.Fatal(err)
 	}
-	items := m.log[len(m.log)-len(b.Entries):]
+	items := m.log[len(m.log)-len(entries):]
 	for i := range b.Entries {
-		items[i].time = b.Entries[i].Record.StoreTime
-		items[i].end = b.Entries[i].Record.PhysicalOffset + int64(b.Entries[i].Size)
+		r := &b.Entries[i].Record
+		items[i].time, items[i].position, items[i].ended = r.StoreTime, r.PhysicalOffset, r.PreparedOffset
+		items[i].end = r.PhysicalOffset + int64(b.Entries[i].Size)
 	}
+}
+
+// pending returns what waits, in the order of the log.
+func (m *model) pending() (waiting []modelItem) {
+	for _, item := range m.log {
+		if item.topic == message.TopicTimerWheel {
+			waiting = append(waiting, item)
+		}
+		waiting = slices.DeleteFunc(waiting, func(w modelItem) bool { return item.ended == w.position && item.ended > 0 })
+	}
+	return waiting
+}
+
+// endWait appends what a message becomes that has waited: it waits anew, or not.
+func (m *model) endWait() {
+	waiting := m.pending()
+	if len(waiting) == 0 {
+		return
+	}
+	source := waiting[m.roll(len(waiting))]
+	if source.position == 0 { // a record cannot name one at the log's beginning
+		return
+	}
+	e := m.entry([]string{"T0", message.TopicTimerWheel}[m.roll(2)], 0)
+	e.Record.PreparedOffset = source.position
+	e.Target = &WithState{Queue: e.Target.(*Queue), Kind: pendingKind, Changes: []Mutation{{Key: pendingKey(source.position)}}}
+	m.appendAll(e)
 }
 
 func (m *model) update() {
@@ -215,12 +274,45 @@ func (m *model) check() {
 	if diff := cmp.Diff(state, got); diff != "" {
 		m.t.Fatal("state ", diff)
 	}
+	m.checkPending()
 	for i := range 3 {
 		topic := fmt.Sprint("T", i)
 		for id := range int32(2) {
 			m.checkQueue(m.s.Queue(topic, id), queues[modelQueue{topic, id}])
 		}
 		m.checkKeys(topic, m.log)
+	}
+}
+
+// checkPending reads what waits in order, in steps of a few.
+func (m *model) checkPending() {
+	var want, got []string
+	for _, item := range m.pending() {
+		want = append(want, fmt.Sprint(pendingKey(item.position), "=", item.time))
+	}
+	from, step := "", 1+m.roll(4)
+	for n := step; n == step; {
+		n = 0
+		err := m.s.StateFrom(pendingKind, from, step, func(key string, value []byte) error {
+			got = append(got, fmt.Sprint(key, "=", string(value)))
+			from = key + "\x00"
+			n++
+			return nil
+		})
+		if err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if !slices.Equal(got, want) {
+		m.t.Fatalf("pending %q, want %q", got, want)
+	}
+	for _, item := range m.pending() {
+		if value, err := m.s.StateAt(pendingKind, pendingKey(item.position)); err != nil || string(value) != fmt.Sprint(item.time) {
+			m.t.Fatalf("pending at %d: %q, %v, want %d", item.position, value, err, item.time)
+		}
+	}
+	if value, err := m.s.StateAt(pendingKind, pendingKey(1)); err != nil || value != nil {
+		m.t.Fatalf("what never waited: %q, %v", value, err)
 	}
 }
 

@@ -54,6 +54,15 @@ func (s *Store) State(kind string, fn func(key string, value []byte) error) erro
 	return s.view.State(kind, fn)
 }
 
+// StateFrom calls fn for up to limit entries of a kind whose keys are not less than from, in the order of their keys, as of the last
+// confirmed record. The value must not be kept; while fn runs no change of state is applied.
+func (s *Store) StateFrom(kind, from string, limit int, fn func(key string, value []byte) error) error {
+	return s.view.StateFrom(kind, from, limit, fn)
+}
+
+// StateAt returns the value of one entry, nil when there is none.
+func (s *Store) StateAt(kind, key string) ([]byte, error) { return s.view.StateAt(kind, key) }
+
 func encodeState(changes []Mutation) []byte {
 	b := []byte{stateFormat}
 	b = binary.AppendUvarint(b, 0) // epoch: a single node's is 0

@@ -37,6 +37,10 @@ type Config struct {
 	// Retired gives the change of state that comes with a record that names its source (PreparedOffset): the source is done with. It is
 	// asked when such a record is replayed; who appends one gives the same changes as its Target (WithState).
 	Retired func(r, source *message.Record) (kind string, changes []Mutation)
+	// Pending gives the change of state that comes with a record of a topic whose messages wait (rmq_sys_wheel_timer,
+	// RMQ_SYS_TRANS_HALF_TOPIC). It is asked when such a record is confirmed, and when it is replayed; its position and store time are
+	// known. Of a record that is confirmed its body must not be looked at.
+	Pending func(r *message.Record) (kind string, changes []Mutation)
 	// Import gives the state that RocketMQ has left beside a log of its own, by kind. It is asked when such a directory is first opened.
 	Import func(fs vfs.FS, dir string) (map[string][]Mutation, error)
 
@@ -133,8 +137,8 @@ type stateTarget struct {
 	changes []Mutation
 }
 
-// WithState is the Target of a record that changes the broker's state by being there: the changes are applied, and staged, together
-// with the record. A replay finds them again through Config.Retired.
+// WithState is the Target of a record that changes the broker's state by replacing another: the changes are applied, and staged,
+// together with the record. A replay finds them again through Config.Retired.
 type WithState struct {
 	Queue   *Queue
 	Kind    string
@@ -349,8 +353,11 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 		}
 	} else {
 		m.Keys = Keys(nil, r.Topic, r.Properties)
-		if err := s.retire(&m, r, stateFrom); err != nil {
-			return err
+		if r.PhysicalOffset >= stateFrom {
+			if err := s.retire(&m, r); err != nil {
+				return err
+			}
+			s.pend(&m, r)
 		}
 	}
 	s.view.Apply(&m)
@@ -359,8 +366,8 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 
 // retire adds to a replayed record what it changes by replacing its source. A source that the log does not hold any more has nothing
 // left to retire.
-func (s *Store) retire(m *view.Message, r *message.Record, stateFrom int64) error {
-	if s.c.Retired == nil || r.PreparedOffset <= 0 || r.PreparedOffset >= r.PhysicalOffset || r.PhysicalOffset < stateFrom {
+func (s *Store) retire(m *view.Message, r *message.Record) error {
+	if s.c.Retired == nil || r.PreparedOffset <= 0 || r.PreparedOffset >= r.PhysicalOffset {
 		return nil
 	}
 	source, found, err := s.log.ReadRecord(r.PreparedOffset)
@@ -368,9 +375,16 @@ func (s *Store) retire(m *view.Message, r *message.Record, stateFrom int64) erro
 		return err
 	}
 	if found {
-		m.Kind, m.State = s.c.Retired(r, &source)
+		m.Retires.Kind, m.Retires.Changes = s.c.Retired(r, &source)
 	}
 	return nil
+}
+
+// pend adds what a record changes by waiting.
+func (s *Store) pend(m *view.Message, r *message.Record) {
+	if m.Queue.Pending && s.c.Pending != nil {
+		m.Pends.Kind, m.Pends.Changes = s.c.Pending(r)
+	}
 }
 
 // schedule gives the entry of a schedule queue the time that it is due at, which needs the store time that the log has assigned.
@@ -399,9 +413,10 @@ func (s *Store) apply(batches []*Batch) {
 			case *stateTarget:
 				m.Queue, m.State = t.queue, t.changes
 			case *WithState:
-				m.Queue, m.Kind, m.State = t.Queue, t.Kind, t.Changes
+				m.Queue, m.Retires = t.Queue, view.Change{Kind: t.Kind, Changes: t.Changes}
 			}
 			s.schedule(&m)
+			s.pend(&m, &e.Record)
 			s.view.Apply(&m)
 		}
 	}

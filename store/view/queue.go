@@ -34,8 +34,10 @@ type Queue struct {
 	commitlog.Sequence
 	Topic string
 	ID    int32
-	view  *View
-	kind  string // of the state that its records hold; empty for messages
+	// Pending: its records may wait for something, and be state for as long as they do.
+	Pending bool
+	view    *View
+	kind    string // of the state that its records hold; empty for messages
 
 	mu      sync.Mutex // guards what follows
 	min     int64

@@ -14,7 +14,7 @@ type Frozen struct {
 	queues  []frozenQueue
 	dropped [][]byte
 	partial bool
-	state   map[stateKey][]byte
+	state   stateLayer
 	keys    struct {
 		pairs       []pair
 		first, last int64
@@ -45,7 +45,7 @@ func (v *View) Freeze() *Frozen {
 		return nil
 	}
 	f := &Frozen{from: v.end, first: v.first.Load(), applied: v.now, dropped: v.dropped, partial: v.partial, state: v.state}
-	v.staging, v.state = v.state, map[stateKey][]byte{}
+	v.staging, v.state = v.state, stateLayer{}
 	v.dropped = nil
 	for _, q := range v.changed {
 		q.mu.Lock()
@@ -171,17 +171,8 @@ func (f *Frozen) encode(b *pebble.Batch) error {
 			return err
 		}
 	}
-	for k, value := range f.state {
-		key := append(append(append([]byte("s"), k.kind...), 0), k.key...)
-		var err error
-		if value == nil {
-			err = b.Delete(key, nil)
-		} else {
-			err = b.Set(key, value, nil)
-		}
-		if err != nil {
-			return err
-		}
+	if err := f.state.encode(b); err != nil {
+		return err
 	}
 	if len(f.keys.pairs) > 0 {
 		key, value := f.runEntry()

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -39,9 +38,6 @@ type Mutation struct {
 	Value []byte
 }
 
-// stateKey names an entry of the broker's state.
-type stateKey struct{ kind, key string }
-
 // KindQueues is the kind of state whose deletion of a topic drops all its queues.
 const KindQueues = "queues"
 
@@ -75,8 +71,8 @@ type View struct {
 	failed    chan error      // what Pebble reports meanwhile
 
 	stateMu sync.RWMutex // guards the two layers of state that are not in the database
-	state   map[stateKey][]byte
-	staging map[stateKey][]byte
+	state   stateLayer
+	staging stateLayer
 
 	keys keyIndex
 }
@@ -89,7 +85,7 @@ func OpenReadOnly(fs vfs.FS, dir string) (*View, error) { return open(fs, dir, t
 
 func open(fs vfs.FS, dir string, readOnly bool) (*View, error) {
 	v := &View{
-		fs: fs, dir: dir, queues: map[string][]*Queue{}, leaving: map[string]int{}, state: map[stateKey][]byte{},
+		fs: fs, dir: dir, queues: map[string][]*Queue{}, leaving: map[string]int{}, state: stateLayer{},
 		now: Applied{LastRecord: -1}, failed: make(chan error, 1),
 	}
 	o := databaseOptions(fs)
@@ -241,6 +237,7 @@ func (v *View) Queue(topic string, id int32) *Queue {
 	if message.IsStateTopic(topic) {
 		q.kind = topic[len(message.StatePrefix):]
 	}
+	q.Pending = topic == message.TopicTimerWheel || topic == message.TopicHalf
 	list[id] = q
 	v.queues[topic] = list
 	return q
@@ -358,6 +355,12 @@ func (v *View) Queues() []*Queue {
 	return list
 }
 
+// Change is what a message changes of a kind of the broker's state; of none when the kind is empty.
+type Change struct {
+	Kind    string
+	Changes []Mutation
+}
+
 // Message is a record as the view sees it.
 type Message struct {
 	Queue       *Queue
@@ -366,8 +369,9 @@ type Message struct {
 	StoreTime   int64
 	Keys        []uint64
 	MoreKeys    []uint64
-	State       []Mutation // of a state record, or of Kind
-	Kind        string     // of the state that a message changes; empty for a state record, whose queue says it
+	State       []Mutation // of a state record
+	Retires     Change     // of state, by replacing its source
+	Pends       Change     // of state, by waiting
 	Restart     bool       // an offset that was there before begins the queue anew: RocketMQ keeps a deleted topic's messages in its log
 }
 
@@ -404,8 +408,10 @@ func (v *View) Apply(m *Message) {
 		v.applyState(q.kind, m.State)
 		return
 	}
-	if m.Kind != "" {
-		v.applyState(m.Kind, m.State)
+	for _, c := range [...]*Change{&m.Retires, &m.Pends} {
+		if c.Kind != "" {
+			v.applyState(c.Kind, c.Changes)
+		}
 	}
 	if len(m.Keys) > 0 {
 		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)
@@ -416,7 +422,7 @@ func (v *View) Apply(m *Message) {
 func (v *View) applyState(kind string, changes []Mutation) {
 	v.stateMu.Lock()
 	for _, c := range changes {
-		v.state[stateKey{kind, c.Key}] = c.Value
+		v.state.set(kind, c.Key, c.Value)
 	}
 	v.stateMu.Unlock()
 	if kind == KindQueues {
@@ -451,48 +457,4 @@ func (v *View) dropQueues(topic string) {
 	}
 	v.changed = kept
 	v.dropped = append(v.dropped, append([]byte(topic), 0))
-}
-
-// EachState calls fn for each entry of the broker's state that is in the database, by kind and key. The value must not be kept.
-func (v *View) EachState(fn func(kind, key string, value []byte) error) error {
-	return v.scan([]byte("s"), func(key, value []byte) error {
-		kind, rest, _ := bytes.Cut(key, []byte{0})
-		return fn(string(kind), string(rest), value)
-	})
-}
-
-// State calls fn for each entry of a kind of the broker's state. Entries come in no particular order; value must not be kept. While fn
-// runs no change of state is applied: it must not wait for one, nor ask for state itself.
-func (v *View) State(kind string, fn func(key string, value []byte) error) error {
-	v.stateMu.RLock()
-	defer v.stateMu.RUnlock()
-	prefix := append(append([]byte("s"), kind...), 0)
-	err := v.scan(prefix, func(key, value []byte) error {
-		k := stateKey{kind, string(key)}
-		if _, newer := v.state[k]; newer {
-			return nil
-		}
-		if _, newer := v.staging[k]; newer {
-			return nil
-		}
-		return fn(k.key, value)
-	})
-	if err != nil {
-		return err
-	}
-	for k, value := range v.staging {
-		if _, newer := v.state[k]; k.kind == kind && value != nil && !newer {
-			if err := fn(k.key, value); err != nil {
-				return err
-			}
-		}
-	}
-	for k, value := range v.state {
-		if k.kind == kind && value != nil {
-			if err := fn(k.key, value); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
