@@ -192,7 +192,7 @@ func (s *Server) unwrapTLS(c *Conn) error {
 	}
 	_ = over.SetDeadline(time.Time{})
 	c.mu.Lock()
-	c.nc, c.vectored = over, false
+	c.nc, c.direct = over, nil
 	c.mu.Unlock()
 	return nil
 }

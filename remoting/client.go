@@ -132,7 +132,7 @@ func (c *Client) Dial(ctx context.Context, addr string) (*Conn, error) {
 			_ = nc.Close()
 			return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
 		}
-		conn.nc, conn.vectored = over, false
+		conn.nc, conn.direct = over, nil
 	}
 	c.mu.Lock()
 	if c.closed {

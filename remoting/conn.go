@@ -73,7 +73,7 @@ type Conn struct {
 	mu        sync.Mutex // guards the following
 	cond      sync.Cond  // the flusher wrote or ended, or the connection closed
 	nc        net.Conn   // raw or TLS over it; written only by the reader, before it reads frames
-	vectored  bool       // nc takes many slices in one write
+	direct    *direct    // nc's socket, nil where nc is not the socket itself; written with nc
 	out       *outBatch  // waits for the flusher; nil when empty
 	outBytes  int        // in out and in the write that is under way
 	flushing  bool
@@ -82,7 +82,8 @@ type Conn struct {
 	finished  bool
 	reason    string
 	onClose   []func()
-	flushFunc func() // c.flush, made once so that starting the goroutine allocates nothing
+	begun     *outBatch // is being written; of whoever has set flushing
+	flushFunc func()    // c.flush, made once so that starting the goroutine allocates nothing
 }
 
 func newConn(e *env, nc net.Conn) *Conn {
@@ -90,10 +91,7 @@ func newConn(e *env, nc net.Conn) *Conn {
 	c.cond.L = &c.mu
 	c.flushFunc = c.flush
 	c.lastActive.Store(e.now().UnixNano())
-	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		c.vectored = true
-	}
+	c.direct = newDirect(nc)
 	return c
 }
 
@@ -235,6 +233,7 @@ func (c *Conn) close(level slog.Level, reason string) {
 	_ = c.raw.Close() // not TLS's, which would wait to say goodbye
 	if b != nil {
 		b.drop()
+		b.recycle()
 	}
 	dropAll(parked)
 	if c.env.purge != nil {
@@ -448,33 +447,43 @@ func (c *Conn) unlockOut(b *outBatch, size int) {
 	start := !c.flushing
 	c.flushing = true
 	c.charge(size)
-	c.mu.Unlock()
-	if start {
+	switch {
+	case !start:
+		c.mu.Unlock()
+	case c.direct == nil:
+		c.mu.Unlock()
 		go c.flushFunc()
+	default:
+		c.flushLocked(true)
 	}
 }
 
 // flush writes what waits until nothing does.
 func (c *Conn) flush() {
 	c.mu.Lock()
-	for c.out != nil && !c.closed {
-		b := c.out
-		c.out = nil
-		c.mu.Unlock()
-		size := b.size
-		c.writing.Store(c.env.now().UnixNano())
-		err := b.write(c.nc, c.vectored)
-		c.writing.Store(0)
-		b.drop()
-		c.charge(-size)
-		if err != nil {
-			c.close(slog.LevelDebug, fmt.Sprintf("write: %v", err))
-		} else {
-			c.env.traffic.bytesOut.Add(uint64(size))
-			c.lastActive.Store(c.env.now().UnixNano())
+	c.flushLocked(false)
+}
+
+// flushLocked is flush by whoever has set flushing; it takes over the lock. Who must not wait (atOnce) writes what the socket takes, which
+// nearly always is all there is, and leaves the rest to a goroutine: to start one for each answer would cost more than the write.
+func (c *Conn) flushLocked(atOnce bool) {
+	for c.begun != nil || (c.out != nil && !c.closed) {
+		b := c.begun
+		if b == nil {
+			b, c.out = c.out, nil
+			c.begun = b
+			c.writing.Store(c.env.now().UnixNano())
 		}
+		c.mu.Unlock()
+		done, err := b.write(c, atOnce)
+		if !done && err == nil {
+			go c.flushFunc()
+			return
+		}
+		c.wrote(b, err)
 		c.mu.Lock()
-		c.outBytes -= size
+		c.outBytes -= b.size
+		b.recycle()
 		c.cond.Broadcast()
 		if r := c.unparkLocked(); r != nil {
 			c.mu.Unlock()
@@ -485,6 +494,20 @@ func (c *Conn) flush() {
 	c.flushing = false
 	c.cond.Broadcast()
 	c.mu.Unlock()
+}
+
+// wrote is the end of a batch's write.
+func (c *Conn) wrote(b *outBatch, err error) {
+	c.begun = nil
+	c.writing.Store(0)
+	b.drop()
+	c.charge(-b.size)
+	if err != nil {
+		c.close(slog.LevelDebug, fmt.Sprintf("write: %v", err))
+		return
+	}
+	c.env.traffic.bytesOut.Add(uint64(b.size))
+	c.lastActive.Store(c.env.now().UnixNano())
 }
 
 // waitFlushed waits until nothing is left to write, the connection is closed or ctx ends.

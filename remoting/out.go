@@ -30,12 +30,25 @@ type outPiece struct {
 
 var outBatches = sync.Pool{New: func() any { return new(outBatch) }}
 
-// write writes the whole batch, with one system call where the connection can.
-func (b *outBatch) write(nc net.Conn, vectored bool) error {
-	if len(b.pieces) == 0 {
-		_, err := nc.Write(b.small)
-		return err
+// write writes the batch, with one system call where the connection can. With atOnce it does not wait: false and no error say that the
+// socket has not taken all yet; the next call goes on from there.
+func (b *outBatch) write(c *Conn, atOnce bool) (done bool, err error) {
+	if b.rest == nil {
+		b.gather()
 	}
+	switch {
+	case atOnce:
+		err = c.direct.write(&b.rest)
+	case c.direct == nil && len(b.rest) > 1:
+		err = b.writeGathered(c.nc)
+	default:
+		_, err = b.rest.WriteTo(c.nc)
+	}
+	return len(b.rest) == 0, err
+}
+
+// gather lists the slices that the batch consists of, in order.
+func (b *outBatch) gather() {
 	b.vec = b.vec[:0]
 	at := 0
 	for i := range b.pieces {
@@ -49,12 +62,7 @@ func (b *outBatch) write(nc net.Conn, vectored bool) error {
 	if at < len(b.small) {
 		b.vec = append(b.vec, b.small[at:])
 	}
-	if !vectored {
-		return b.writeGathered(nc)
-	}
 	b.rest = b.vec
-	_, err := b.rest.WriteTo(nc)
-	return err
 }
 
 // writeGathered copies short slices together: each write is at least one TLS record and one system call.
@@ -74,6 +82,7 @@ func (b *outBatch) writeGathered(nc net.Conn) error {
 			buf = buf[:0]
 		}
 	}
+	b.rest = b.rest[:0]
 	if len(buf) == 0 {
 		return nil
 	}
@@ -81,7 +90,7 @@ func (b *outBatch) writeGathered(nc net.Conn) error {
 	return err
 }
 
-// drop releases the payloads, written or not, and gives the batch back.
+// drop releases the payloads, written or not.
 func (b *outBatch) drop() {
 	for i := range b.pieces {
 		if r := b.pieces[i].release; r != nil {
@@ -90,8 +99,12 @@ func (b *outBatch) drop() {
 	}
 	clear(b.pieces)
 	clear(b.vec[:cap(b.vec)])
-	b.pieces, b.vec, b.rest, b.size = b.pieces[:0], b.vec[:0], nil, 0
-	b.small = b.small[:0]
+	b.pieces, b.vec, b.rest = b.pieces[:0], b.vec[:0], nil
+}
+
+// recycle gives a batch back that was dropped.
+func (b *outBatch) recycle() {
+	b.small, b.size = b.small[:0], 0
 	if cap(b.small) > outKeepBytesMax {
 		b.small = nil
 	}
