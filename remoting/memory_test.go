@@ -130,12 +130,12 @@ func TestPeerThatOnlyWritesIsClosed(t *testing.T) {
 
 func TestConnectionsTakeTurnsInALane(t *testing.T) {
 	gate := make(chan struct{})
-	var order []byte // by the only worker
+	order := make(chan byte, 16)
 	cfg := echoConfig()
 	cfg.Lanes = map[Lane]LaneLimits{LaneAck: {Workers: 1, Queue: 8}}
 	cfg.Routes[2].Handle = func(r *Request) (*Response, error) {
 		<-gate
-		order = append(order, r.Body...)
+		order <- r.Body[0]
 		return echo(r)
 	}
 	s, addr := serve(t, cfg)
@@ -163,7 +163,12 @@ func TestConnectionsTakeTurnsInALane(t *testing.T) {
 			t.Fatalf("got %v", cmd)
 		}
 	}
-	if got := string(order); got != "bbcbcbbbb" {
+	close(order)
+	var got []byte
+	for b := range order {
+		got = append(got, b)
+	}
+	if string(got) != "bbcbcbbbb" {
 		t.Errorf("served in the order %s", got)
 	}
 }
