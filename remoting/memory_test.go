@@ -163,10 +163,9 @@ func TestConnectionsTakeTurnsInALane(t *testing.T) {
 			t.Fatalf("got %v", cmd)
 		}
 	}
-	close(order)
 	var got []byte
-	for b := range order {
-		got = append(got, b)
+	for range 9 {
+		got = append(got, <-order)
 	}
 	if string(got) != "bbcbcbbbb" {
 		t.Errorf("served in the order %s", got)
