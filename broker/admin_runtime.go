@@ -169,9 +169,8 @@ func (b *Broker) addLanes(info map[string]string) {
 
 // addTimers adds what waits for its time.
 func (b *Broker) addTimers(info map[string]string) {
-	for _, key := range []string{"timerReadBehind", "timerOffsetBehind", "timerCongestNum"} {
-		info[key] = "0"
-	}
+	info["timerReadBehind"], info["timerOffsetBehind"] = "0", "0"
+	info["timerCongestNum"] = strconv.FormatInt(b.timed.messages.Load(), 10)
 	info["timerEnqueueTps"], info["timerDequeueTps"] = "0.0", "0.0"
 	t := b.topics.find(message.TopicSchedule)
 	delivered, err := b.loadDelayProgress()

@@ -39,6 +39,12 @@ type Config struct {
 	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
 	DelayLevels     DelayLevels   // messageDelayLevel; default DefaultDelayLevels
 
+	NoTimers          bool  // timerWheelEnable=false: moments are refused
+	TimerMaxDelaySec  int64 // timerMaxDelaySec; default DefaultTimerMaxDelaySec
+	TimerPrecisionMS  int64 // timerPrecisionMs: what TIMER_OUT_MS is rounded to; default DefaultTimerPrecisionMS
+	TimerLiveBytesMax int64 // records of messages that wait for a moment; default DefaultTimerLiveBytesMax
+	NoRecall          bool  // recallMessageEnable=false
+
 	// Properties are further options that GET_BROKER_CONFIG shows and that need a restart, by RocketMQ's names.
 	Properties map[string]string
 	Host       Host
@@ -61,6 +67,7 @@ type Broker struct {
 	clients *clientTable
 	held    *heldPulls
 	delays  *delayShell
+	timed   *timedShell
 	stats   stats
 	traffic *trafficTable
 	port    int
@@ -87,6 +94,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		c.DelayLevels = DefaultDelayLevels()
 	}
 	c.QueuesMax, c.GroupsMax = cmp.Or(c.QueuesMax, DefaultQueuesMax), cmp.Or(c.GroupsMax, DefaultGroupsMax)
+	c.TimerMaxDelaySec = cmp.Or(c.TimerMaxDelaySec, DefaultTimerMaxDelaySec)
+	c.TimerPrecisionMS = cmp.Or(c.TimerPrecisionMS, DefaultTimerPrecisionMS)
+	c.TimerLiveBytesMax = cmp.Or(c.TimerLiveBytesMax, DefaultTimerLiveBytesMax)
 	b := &Broker{
 		c: c, store: s, log: c.Logger,
 		wake: make(chan *heldPull, wakeQueue),
@@ -112,7 +122,8 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		b.delays, err = newDelayShell(b)
 	}
 	if err == nil {
-		s.Hold(b.delayedFrom)
+		b.timed = newTimedShell(b)
+		s.Hold(b.neededFrom)
 	}
 	return b, err
 }

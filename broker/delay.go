@@ -84,17 +84,24 @@ func (d DelayLevels) of(queueID int32) time.Duration {
 	return d[queueID]
 }
 
-// DueTime is the store's: what the index of a schedule queue holds of a message.
-func (d DelayLevels) DueTime(queueID int32, storeTime int64) int64 {
-	return storeTime + d.of(queueID).Milliseconds()
+// DueTime is the store's: what the index of a queue of delays holds of a message.
+func (d DelayLevels) DueTime(r *message.Record) int64 {
+	if string(r.Topic) == message.TopicTimerWheel {
+		return timedDue(r)
+	}
+	return r.StoreTime + d.of(r.QueueID).Milliseconds()
 }
 
-// Retired is the store's: what a record changes by replacing its source. A delivered message is its level's progress.
+// Retired is the store's: what a record changes by replacing its source. A delivered message is its level's progress, or ends its wait for
+// a moment.
 func Retired(_, source *message.Record) (kind string, changes []store.Mutation) {
-	if string(source.Topic) != message.TopicSchedule {
-		return "", nil
+	switch string(source.Topic) {
+	case message.TopicSchedule:
+		return kindDelay, []store.Mutation{delayProgress(source.QueueID, source.QueueOffset+1)}
+	case message.TopicTimerWheel:
+		return kindTimer, []store.Mutation{{Key: timerKey(timedDue(source), source.PhysicalOffset)}}
 	}
-	return kindDelay, []store.Mutation{delayProgress(source.QueueID, source.QueueOffset+1)}
+	return "", nil
 }
 
 func delayProgress(queueID int32, next int64) store.Mutation {
@@ -151,10 +158,16 @@ func requestedDelay(value []byte, sysFlag int32) (int, error) {
 	if !ok || n != int64(int32(n)) {
 		return 0, protocol.Errorf(protocol.RespMessageIllegal, "the property %s is not a number: %q", message.PropDelay, value)
 	}
-	if kind := sysFlag & message.FlagTransactionMask; n <= 0 || (kind != 0 && kind != message.FlagCommit) {
+	if n <= 0 || !mayWait(sysFlag) {
 		return 0, nil
 	}
 	return int(min(n, delayLevelsMax)), nil
+}
+
+// mayWait tells whether what a message says of its delivery counts: not while its transaction is undecided.
+func mayWait(sysFlag int32) bool {
+	kind := sysFlag & message.FlagTransactionMask
+	return kind == 0 || kind == message.FlagCommit
 }
 
 // notScheduled are the properties that a scheduled message gets anew or loses.
@@ -210,7 +223,8 @@ var errNowhere = errors.New("the scheduled message does not name a topic that it
 func (b *Broker) deliveryOf(source *message.Record, arena []byte) (store.Entry, []byte, error) {
 	name := message.Property(source.Properties, message.PropRealTopic)
 	id, ok := protocol.ParseInt(message.Property(source.Properties, message.PropRealQueueID))
-	if !ok || id < 0 || id > realQueueMax || message.CheckTopic(string(name)) != nil || message.IsForbiddenToSend(string(name)) {
+	if !ok || id < 0 || id > realQueueMax || message.CheckTopic(string(name)) != nil || message.IsForbiddenToSend(string(name)) ||
+		string(name) == string(source.Topic) {
 		return store.Entry{}, arena, errNowhere
 	}
 	var queue *store.Queue
@@ -221,7 +235,11 @@ func (b *Broker) deliveryOf(source *message.Record, arena []byte) (store.Entry, 
 		queue = b.store.Queue(string(name), int32(id))
 	}
 	start := len(arena)
-	arena = message.AppendWithout(arena, source.Properties, message.PropCRC)
+	if string(source.Topic) == message.TopicTimerWheel {
+		arena = b.deliveredTimed(source, arena)
+	} else {
+		arena = message.AppendWithout(arena, source.Properties, message.PropCRC)
+	}
 	r := *source
 	r.Topic, r.Properties, r.PreparedOffset = name, arena[start:len(arena):len(arena)], source.PhysicalOffset
 	return entryFor(r, queue), arena, nil

@@ -1,10 +1,12 @@
 package broker_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apogeemq/apogee/broker"
 	"github.com/apogeemq/apogee/message"
@@ -58,11 +60,17 @@ func successes(offset int64) []row {
 		{"", protocol.ReqQueryMessage, keyFields, "", 0, ""},
 		{"by tag", protocol.ReqQueryMessage, keyFields.with("key", "A", "indexType", "T"), "", 0, ""},
 		{"", protocol.ReqViewMessageByID, fields{"offset": strconv.FormatInt(offset, 10)}, "", 0, ""},
+		{"", protocol.ReqRecallMessage, fields{"topic": "T", "recallHandle": recallHandle("T", time.Now().Add(time.Hour), "id")}, "", 0, ""},
 		{"", protocol.ReqUpdateAndCreateTopic, topicFields, "", 0, ""},
 		{"", protocol.ReqGetTopicConfig, fields{"topic": "Made"}, "", 0, ""},
 		{"", protocol.ReqDeleteTopicInBroker, fields{"topic": "Made"}, "", 0, ""},
 		{"twice", protocol.ReqDeleteTopicInBroker, fields{"topic": "Made"}, "", 0, ""},
 	}
+}
+
+// recallHandle makes one as the broker does.
+func recallHandle(topic string, at time.Time, key string) string {
+	return base64.URLEncoding.EncodeToString(fmt.Appendf(nil, "v1 %s broker-a %d %s", topic, at.UnixMilli(), key))
 }
 
 // testedElsewhere are rows whose tests stand beside what they serve.

@@ -26,6 +26,8 @@ func (b *Broker) Routes() []remoting.Route {
 		{Code: protocol.ReqLockBatchMQ, Lane: ack, Action: sub, Handle: b.lockBatch},
 		{Code: protocol.ReqUnlockBatchMQ, Lane: ack, Action: sub, Handle: b.unlockBatch},
 
+		{Code: protocol.ReqRecallMessage, Lane: ack, Action: pub, Handle: b.recall},
+
 		{Code: protocol.ReqConsumerSendMsgBack, Lane: ack, Action: sub, Handle: b.sendBack},
 
 		{Code: protocol.ReqHeartBeat, Lane: beat, Action: open, Handle: b.heartbeat},

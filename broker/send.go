@@ -316,11 +316,15 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 		e.Record.SysFlag |= message.FlagMultiTags
 	}
 	level, err := s.properties(e, q, properties)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if level > 0 {
+	case level > 0:
 		round.arena = s.b.schedule(e, level, round.arena)
+	case level == aMoment:
+		if round.arena, err = s.b.waitForMoment(e, round.arena); err != nil {
+			return err
+		}
 	}
 	if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize {
 		return s.b.illegal("the properties are %d bytes long as stored, %d are possible", n, message.MaxPropertiesSize)
@@ -329,6 +333,9 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	return nil
 }
 
+// aMoment stands in the place of a delay level for a delay to a moment.
+const aMoment = -1
+
 // notStored are names of properties that producers may not set.
 var notStored = []string{message.PropPopCheckpoint, message.PropCluster, message.PropCRC}
 
@@ -336,12 +343,13 @@ var notStored = []string{message.PropPopCheckpoint, message.PropCluster, message
 var notStoredDead = append([]string{message.PropDelay}, notStored...)
 
 // properties makes the entry's property string as it is stored, in the round's arena: what the producer sent without reserved names, a
-// unique key if it sent none, and the cluster. It notes the entry's tag and keys on the way, and returns the delay level, 0 for none. What
+// unique key if it sent none, and the cluster. It notes the entry's tag and keys on the way, and returns the delay level, 0 for none,
+// aMoment for a delay to a moment. What
 // a message of a batch says of its delivery means nothing, as in RocketMQ.
 func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte) (level int, err error) {
 	arena := s.round.arena
 	start := len(arena)
-	dropped, unique, transaction, timed := false, false, false, false
+	dropped, unique, transaction, timed, waited := false, false, false, false, false
 	for k, v := range message.Properties(properties) {
 		switch string(k) {
 		case message.PropUniqueKey:
@@ -367,6 +375,8 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 			}
 		case message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec:
 			timed = true
+		case message.PropTimerOut:
+			waited = true
 		}
 	}
 	switch {
@@ -375,8 +385,8 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 		level = 0
 	case transaction && (level == 0 || e.Record.ReconsumeTimes == 0): // old clients leave the mark on what they send back
 		return 0, errUnsupported("transactional messages")
-	case timed && level == 0:
-		return 0, errUnsupported("timed messages")
+	case timed && !waited && level == 0 && mayWait(e.Record.SysFlag):
+		level = aMoment
 	}
 	switch {
 	case q.dead:
@@ -532,6 +542,11 @@ func (b *Broker) appendSendAnswer(dst []byte, a *sendAnswer, entries []store.Ent
 		w.Text("transactionId", a.uniqueID)
 	}
 	w.Int("queueOffset", first.QueueOffset)
+	if entries[0].Sequence == &b.timed.queue.Sequence {
+		if handle := b.recallHandle(first); handle != "" {
+			w.String("recallHandle", handle)
+		}
+	}
 	w.String(message.PropRegion, b.c.Region)
 	w.String(message.PropTraceSwitch, "true")
 	return w.Finish()

@@ -16,9 +16,10 @@ const wakers = 2
 
 // Start begins the broker's own work: deadlines, expiry, recording of offsets, delayed messages, woken pulls. Stop ends it.
 func (b *Broker) Start() {
-	b.wait.Add(2 + wakers)
+	b.wait.Add(3 + wakers)
 	go b.ticker()
-	go b.delays.run()
+	go b.takeTurns(b.delays.nudge, b.delays.turn)
+	go b.takeTurns(b.timed.nudge, b.timed.turn)
 	for range wakers {
 		go b.waker()
 	}

@@ -30,6 +30,8 @@ type Figures struct {
 	Topics, Groups, Clients, HeldPulls         int
 	Written, Flushed, Confirmed, First         int64   // log positions
 	Delayed                                    []int64 // messages that wait for their time, by delay level from 1 on
+	Timed, TimedBytes                          int64   // messages that wait for a moment
+	Late                                       Lateness
 	DeadLetters                                []DeadLetters
 }
 
@@ -55,6 +57,7 @@ func (b *Broker) Figures() Figures {
 	f.Groups = len(b.groups.groups)
 	b.groups.mu.RUnlock()
 	f.Delayed = b.delayedMessages()
+	f.Timed, f.TimedBytes, f.Late = b.timed.messages.Load(), b.timed.bytes.Load(), b.timed.late.read()
 	b.traffic.mu.RLock()
 	for k, c := range b.traffic.items {
 		if k.kind == trafficDead {

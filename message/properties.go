@@ -36,6 +36,11 @@ const (
 	PropTimerDeliver      = "TIMER_DELIVER_MS"
 	PropTimerDelayMS      = "TIMER_DELAY_MS"
 	PropTimerDelaySec     = "TIMER_DELAY_SEC"
+	PropTimerOut          = "TIMER_OUT_MS"
+	PropTimerEnqueue      = "TIMER_ENQUEUE_MS"
+	PropTimerDequeue      = "TIMER_DEQUEUE_MS"
+	PropTimerDelete       = "TIMER_DEL_UNIQKEY"
+	PropBornTimestamp     = "BORN_TIMESTAMP"
 	PropCRC               = crcPropertyName
 )
 

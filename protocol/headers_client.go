@@ -45,6 +45,7 @@ type SendResult struct {
 	QueueOffset   int64
 	TransactionID string
 	BatchUniqID   string
+	RecallHandle  string // of a message that waits for a moment
 }
 
 func (h *SendResult) visit(v *visitor) {
@@ -53,7 +54,22 @@ func (h *SendResult) visit(v *visitor) {
 	v.i64("queueOffset", &h.QueueOffset, required)
 	v.str("transactionId", &h.TransactionID, optional)
 	v.str("batchUniqId", &h.BatchUniqID, optional)
+	v.str("recallHandle", &h.RecallHandle, optional)
 }
+
+// RecallHeader is RECALL_MESSAGE's (RecallMessageRequestHeader).
+type RecallHeader struct{ ProducerGroup, Topic, Handle string }
+
+func (h *RecallHeader) visit(v *visitor) {
+	v.str("producerGroup", &h.ProducerGroup, optional)
+	v.str("topic", &h.Topic, required)
+	v.str("recallHandle", &h.Handle, required)
+}
+
+// RecallResult is its answer (RecallMessageResponseHeader): the unique key of what was recalled.
+type RecallResult struct{ MessageID string }
+
+func (h *RecallResult) visit(v *visitor) { v.str("msgId", &h.MessageID, required) }
 
 // SysFlag bits of a pull (PullSysFlag).
 const (

@@ -50,6 +50,9 @@ type Config struct {
 	HotPercent                                 int64 // of the memory: log this near its end counts as in memory
 	PollWaitMax                                time.Duration
 	DelayLevels                                broker.DelayLevels
+	Timers, Recall                             bool
+	TimerMaxDelaySec, TimerPrecisionMS         int64
+	TimerLiveBytesMax                          int64
 	AsyncFlush                                 bool
 	FlushInterval                              time.Duration
 	SegmentBytes                               int64
@@ -95,8 +98,15 @@ func DefaultConfig() Config {
 		BrokerPermission: 6, AutoCreateTopic: true, AutoCreateGroup: true, DefaultTopicQueues: 8,
 		QueuesMax: broker.DefaultQueuesMax, GroupsMax: broker.DefaultGroupsMax,
 		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32, HotPercent: 40,
-		PollWaitMax:   30 * time.Second,
-		DelayLevels:   broker.DefaultDelayLevels(),
+		PollWaitMax: 30 * time.Second,
+		DelayLevels: broker.DefaultDelayLevels(),
+		Timers:      true,
+		Recall:      true,
+
+		TimerMaxDelaySec:  broker.DefaultTimerMaxDelaySec,
+		TimerPrecisionMS:  broker.DefaultTimerPrecisionMS,
+		TimerLiveBytesMax: broker.DefaultTimerLiveBytesMax,
+
 		FlushInterval: 500 * time.Millisecond, SegmentBytes: 1 << 30,
 		UnsyncedBytesMax: 32 << 20, ViewLagBytesMax: 256 << 20,
 		FrameBytesMax: 16 << 20, OutBytesMax: 64 << 20, ConnectionsMax: 100_000, RequestBytesMax: 64 << 20,
@@ -207,6 +217,8 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"defaultTopicQueueNums", int64(c.DefaultTopicQueues), 1, 65536},
 		{"queuesMax", int64(c.QueuesMax), 2048, 1 << 30},
 		{"groupsMax", int64(c.GroupsMax), 16, 1 << 30},
+		{"timerMaxDelaySec", c.TimerMaxDelaySec, 1, broker.TimerMaxDelaySecMax},
+		{"timerLiveBytesMax", c.TimerLiveBytesMax, 1, 1 << 50},
 		{"brokerPermission", int64(c.BrokerPermission), 0, 7},
 		{"brokerId", c.BrokerID, 0, 0},
 		{"connectionsMax", c.ConnectionsMax, 1, 1 << 30},
@@ -221,6 +233,9 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 	}
 	if c.SegmentBytes%segmentStepBytes != 0 {
 		fault("mappedFileSizeCommitLog", c.SegmentBytes, "want a multiple of 256 KiB")
+	}
+	if !slices.Contains([]int64{100, 200, 500, 1000}, c.TimerPrecisionMS) {
+		fault("timerPrecisionMs", c.TimerPrecisionMS, "want 100, 200, 500 or 1000")
 	}
 	if c.MemoryBytesMax != 0 && c.MemoryBytesMax < memoryLeast {
 		fault("memoryMax", c.MemoryBytesMax, "want at least %d", int64(memoryLeast))

@@ -12,17 +12,20 @@ import (
 type brokerCollector struct{ b *broker.Broker }
 
 var (
-	descMessages = prometheus.NewDesc("apogee_messages_total", "Messages taken in and handed out.", []string{"direction"}, nil)
-	descBytes    = prometheus.NewDesc("apogee_message_bytes_total", "Bytes of bodies taken in and of records handed out.", []string{"direction"}, nil)
-	descCount    = prometheus.NewDesc("apogee_broker_objects", "Topics, groups, connected clients and held pulls.", []string{"kind"}, nil)
-	descDelayed  = prometheus.NewDesc("apogee_delayed_messages", "Messages that wait for their time, by delay level.", []string{"level"}, nil)
-	descDead     = prometheus.NewDesc("rocketmq_send_to_dlq_messages_total", "Messages that went to the dead letters.",
+	descMessages   = prometheus.NewDesc("apogee_messages_total", "Messages taken in and handed out.", []string{"direction"}, nil)
+	descBytes      = prometheus.NewDesc("apogee_message_bytes_total", "Bytes of bodies taken in and of records handed out.", []string{"direction"}, nil)
+	descCount      = prometheus.NewDesc("apogee_broker_objects", "Topics, groups, connected clients and held pulls.", []string{"kind"}, nil)
+	descDelayed    = prometheus.NewDesc("apogee_delayed_messages", "Messages that wait for their time, by delay level.", []string{"level"}, nil)
+	descTimed      = prometheus.NewDesc("apogee_timed_messages", "Messages that wait for a moment of their own. After a start they are counted in the course of seconds.", nil, nil)
+	descTimedBytes = prometheus.NewDesc("apogee_timed_message_bytes", "Bytes of these messages in the log.", nil, nil)
+	descLate       = prometheus.NewDesc("apogee_timed_lateness_seconds", "How long after their moment messages were delivered.", nil, nil)
+	descDead       = prometheus.NewDesc("rocketmq_send_to_dlq_messages_total", "Messages that went to the dead letters.",
 		[]string{"cluster", "node_type", "node_id", "consumer_group", "topic", "is_system"}, nil)
 	descLog = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
 )
 
 func (brokerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descDead} {
+	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead} {
 		ch <- d
 	}
 }
@@ -43,6 +46,9 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	for i, n := range f.Delayed {
 		put(descDelayed, prometheus.GaugeValue, n, strconv.Itoa(i+1))
 	}
+	ch <- prometheus.MustNewConstMetric(descTimed, prometheus.GaugeValue, float64(f.Timed))
+	ch <- prometheus.MustNewConstMetric(descTimedBytes, prometheus.GaugeValue, float64(f.TimedBytes))
+	ch <- prometheus.MustNewConstHistogram(descLate, f.Late.Count, f.Late.Sum, f.Late.Buckets)
 	for _, d := range f.DeadLetters {
 		ch <- prometheus.MustNewConstMetric(descDead, prometheus.CounterValue, float64(d.Messages), c.b.Cluster(), "broker", c.b.Name(),
 			d.Group, d.Topic, strconv.FormatBool(message.IsSystemTopic(d.Topic)))

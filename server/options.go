@@ -86,6 +86,7 @@ func Options() []Option {
 		{Key: "proxyProtocolFrom", Usage: "comma separated networks that may say on whose behalf they connect", set: setProxyFrom},
 		text("logLevel", "debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }),
 	}
+	list = append(list, timerOptions()...)
 	for _, name := range namesrv.PropertyNames() {
 		list = append(list, Option{Key: name, Usage: "as in RocketMQ's name server",
 			set: func(c *Config, v string) error { return c.Namesrv.Set(name, v) }})
@@ -96,6 +97,17 @@ func Options() []Option {
 		}
 	}
 	return list
+}
+
+// timerOptions are those of messages that wait for a moment of their own.
+func timerOptions() []Option {
+	return []Option{
+		boolean("timerWheelEnable", "take messages that wait for a moment of their own", func(c *Config) *bool { return &c.Timers }),
+		number("timerMaxDelaySec", "longest wait for a moment, in seconds", func(c *Config) *int64 { return &c.TimerMaxDelaySec }),
+		number("timerPrecisionMs", "what TIMER_OUT_MS is rounded to: 100, 200, 500 or 1000; messages are delivered at their moment", func(c *Config) *int64 { return &c.TimerPrecisionMS }),
+		size("timerLiveBytesMax", "most bytes of messages that wait for a moment; beyond it such sends are refused", func(c *Config) *int64 { return &c.TimerLiveBytesMax }),
+		boolean("recallMessageEnable", "let producers recall messages that wait for a moment", func(c *Config) *bool { return &c.Recall }),
+	}
 }
 
 func (o Option) flag(name string) Option { o.Flag = name; return o }

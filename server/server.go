@@ -153,7 +153,7 @@ func (c *Config) storeConfig(log *slog.Logger) store.Config {
 		FS: c.FS, Dir: c.storeDir(), SegmentBytes: c.SegmentBytes, MemoryBytesMax: logMemory,
 		UnsyncedBytesMax: c.UnsyncedBytesMax, AsyncFlush: c.AsyncFlush, FlushInterval: c.FlushInterval,
 		ViewLagBytesMax: c.ViewLagBytesMax, AcceptDamage: c.AcceptDamage, Retention: c.Retention, Now: time.Now, Logger: log,
-		DueTime: c.DelayLevels.DueTime, Retired: broker.Retired, Import: broker.ImportRocketMQ,
+		DueTime: c.DelayLevels.DueTime, Retired: broker.Retired, Pending: broker.Pending, Import: broker.ImportRocketMQ,
 	}
 	if c.FS != nil {
 		config.Files = commitlog.NewVFSFiles(c.FS)
@@ -200,6 +200,8 @@ func (s *Server) openBroker() (err error) {
 		TraceTopic: s.c.TraceTopic, Permission: s.c.BrokerPermission, MessageBytesMax: int(s.c.MessageBytesMax),
 		TransferBytes: int(s.c.TransferBytesMax), TransferCount: int(s.c.TransferCountMax),
 		HotBytes: machineMemory() / 100 * s.c.HotPercent, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
+		NoTimers: !s.c.Timers, NoRecall: !s.c.Recall,
+		TimerMaxDelaySec: s.c.TimerMaxDelaySec, TimerPrecisionMS: s.c.TimerPrecisionMS, TimerLiveBytesMax: s.c.TimerLiveBytesMax,
 		Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
 	}, s.store)
 	if err != nil {

@@ -105,6 +105,16 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 	return nil
 }
 
+// ReadPosition returns the record of a size at a log position into r, whose memory is reused. After an error r holds nothing.
+func (s *Store) ReadPosition(r *Result, position int64, size int32) (err error) {
+	if r.Slices, err = s.log.Slices(r.Slices[:0], position, int(size), &r.pins); err != nil {
+		r.Release()
+		r.Slices = r.Slices[:0]
+		return notFound(position, err)
+	}
+	return nil
+}
+
 // InMemory tells whether the message at offset can be read without the disk.
 func (s *Store) InMemory(q *Queue, offset int64) bool {
 	e, err := s.entry(q, offset)

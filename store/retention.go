@@ -32,8 +32,12 @@ const (
 	stageFreeBytesMin = 64 << 20
 )
 
-// Hold lets retention begin. Each time it asks from which log position on records are still needed: math.MaxInt64 for none.
-func (s *Store) Hold(from func() (int64, error)) {
+// Hold is asked before segments go: from which log position on records are still needed, math.MaxInt64 for none. Retention would like
+// to remove what lies before wanted, and asks again later.
+type Hold func(wanted int64) (from int64, err error)
+
+// Hold lets retention begin.
+func (s *Store) Hold(from Hold) {
 	s.hold.Store(&from)
 	s.RetainNow()
 }
@@ -132,11 +136,12 @@ func (s *Store) disposable(usage vfs.DiskUsage, crowded bool) (int64, error) {
 	if keep == first || hold == nil {
 		return first, nil
 	}
-	needed, err := (*hold)()
+	keep = min(keep, s.log.Confirmed())
+	needed, err := (*hold)(keep)
 	if err != nil {
 		return first, err
 	}
-	keep = max(first, min(keep, needed, s.log.Confirmed()))
+	keep = max(first, min(keep, needed))
 	return keep - (keep-first)%segment, nil
 }
 

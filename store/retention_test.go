@@ -17,7 +17,7 @@ import (
 )
 
 // all lets everything go.
-func all() (int64, error) { return math.MaxInt64, nil }
+func all(int64) (int64, error) { return math.MaxInt64, nil }
 
 // fill puts n messages of about 1 KiB, numbered from from on, into queue 0 of T; their keys are k<number>.
 func fill(t testing.TB, s *Store, from, n int) {
@@ -183,7 +183,7 @@ func TestWhatIsHeldStays(t *testing.T) {
 	defer mustClose(t, s)
 	var held atomic.Int64
 	held.Store(100)
-	s.Hold(func() (int64, error) { return held.Load(), nil })
+	s.Hold(func(int64) (int64, error) { return held.Load(), nil })
 	fill(t, s, 0, 1000)
 	retained(t, s)
 	if from, _ := numbers(t, s); from != 0 {

@@ -32,8 +32,9 @@ type Config struct {
 	AcceptDamage     bool          // take appends although the middle of the log is damaged
 	Retention        Retention     // what may be removed
 
-	// DueTime gives what the index of a schedule queue holds instead of a tag's code: when the message is due, ms. Nil: the tag's code.
-	DueTime func(queueID int32, storeTime int64) int64
+	// DueTime gives what the index of a schedule queue, or of rmq_sys_wheel_timer, holds instead of a tag's code: when the message is due,
+	// ms. Nil: the tag's code. Of a record that is confirmed its body must not be looked at.
+	DueTime func(r *message.Record) int64
 	// Retired gives the change of state that comes with a record that names its source (PreparedOffset): the source is done with. It is
 	// asked when such a record is replayed; who appends one gives the same changes as its Target (WithState).
 	Retired func(r, source *message.Record) (kind string, changes []Mutation)
@@ -118,7 +119,7 @@ type Store struct {
 	foreign int64        // log position before which RocketMQ wrote
 	damaged []commitlog.Gap
 	refused atomic.Pointer[error] // why no message is taken now
-	hold    atomic.Pointer[func() (int64, error)]
+	hold    atomic.Pointer[Hold]
 	shell   shell
 }
 
@@ -341,7 +342,7 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 		StoreTime:   r.StoreTime,
 		Restart:     r.PhysicalOffset < s.foreign,
 	}
-	s.schedule(&m)
+	s.schedule(&m, r)
 	if message.IsStateTopic(string(r.Topic)) {
 		var err error
 		if m.State, err = decodeState(r.Body); err != nil {
@@ -387,10 +388,10 @@ func (s *Store) pend(m *view.Message, r *message.Record) {
 	}
 }
 
-// schedule gives the entry of a schedule queue the time that it is due at, which needs the store time that the log has assigned.
-func (s *Store) schedule(m *view.Message) {
-	if m.Queue.Topic == message.TopicSchedule && s.c.DueTime != nil {
-		m.Entry.TagsCode = s.c.DueTime(m.Queue.ID, m.StoreTime)
+// schedule gives the entry of a queue of delays the time that it is due at, which needs the store time that the log has assigned.
+func (s *Store) schedule(m *view.Message, r *message.Record) {
+	if m.Queue.Timed && s.c.DueTime != nil {
+		m.Entry.TagsCode = s.c.DueTime(r)
 	}
 }
 
@@ -415,7 +416,7 @@ func (s *Store) apply(batches []*Batch) {
 			case *WithState:
 				m.Queue, m.Retires = t.Queue, view.Change{Kind: t.Kind, Changes: t.Changes}
 			}
-			s.schedule(&m)
+			s.schedule(&m, &e.Record)
 			s.pend(&m, &e.Record)
 			s.view.Apply(&m)
 		}

@@ -34,10 +34,11 @@ type Queue struct {
 	commitlog.Sequence
 	Topic string
 	ID    int32
-	// Pending: its records may wait for something, and be state for as long as they do.
-	Pending bool
-	view    *View
-	kind    string // of the state that its records hold; empty for messages
+	// Timed: its index holds when messages are due, in place of tags' codes. Pending: its records may wait for something, and are state
+	// for as long as they do.
+	Timed, Pending bool
+	view           *View
+	kind           string // of the state that its records hold; empty for messages
 
 	mu      sync.Mutex // guards what follows
 	min     int64

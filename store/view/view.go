@@ -237,6 +237,7 @@ func (v *View) Queue(topic string, id int32) *Queue {
 	if message.IsStateTopic(topic) {
 		q.kind = topic[len(message.StatePrefix):]
 	}
+	q.Timed = topic == message.TopicSchedule || topic == message.TopicTimerWheel
 	q.Pending = topic == message.TopicTimerWheel || topic == message.TopicHalf
 	list[id] = q
 	v.queues[topic] = list
@@ -393,10 +394,15 @@ func (v *View) Pass(m *Message) {
 	}
 }
 
-// Apply takes the next record of the log.
+// Apply takes the next record of the log. Whoever sees a message in its queue sees what state it changes.
 func (v *View) Apply(m *Message) {
 	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
 	q := m.Queue
+	for _, c := range [...]*Change{&m.Retires, &m.Pends} {
+		if c.Kind != "" {
+			v.applyState(c.Kind, c.Changes)
+		}
+	}
 	if q.append(m.QueueOffset, m.Entry, m.Restart) {
 		v.dropped = append(v.dropped, q.key('n')[1:])
 	}
@@ -406,12 +412,6 @@ func (v *View) Apply(m *Message) {
 	}
 	if q.kind != "" {
 		v.applyState(q.kind, m.State)
-		return
-	}
-	for _, c := range [...]*Change{&m.Retires, &m.Pends} {
-		if c.Kind != "" {
-			v.applyState(c.Kind, c.Changes)
-		}
 	}
 	if len(m.Keys) > 0 {
 		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)

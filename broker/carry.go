@@ -1,0 +1,186 @@
+package broker
+
+import (
+	"math"
+
+	"github.com/apogeemq/apogee/broker/timer"
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/store"
+	"github.com/apogeemq/apogee/store/view"
+)
+
+// Retention and messages that wait for their moment: before the log's oldest segments go, what waits in them is appended again, at a
+// bounded rate. The copy names what it replaces, so that it is the one that waits from then on.
+
+const (
+	// carryBytesMax and carryPauseMS bound the rate at which messages are appended again: 1 MiB every 20 ms.
+	carryBytesMax = 1 << 20
+	carryPauseMS  = 20
+	// carryAheadMS: what is due sooner is not appended again; it goes by itself.
+	carryAheadMS = 10_000
+	// carryLookMax is how many messages one look goes through to find those that still wait.
+	carryLookMax = 50_000
+)
+
+// carrier appends messages again that wait before a log position.
+type carrier struct {
+	before    int64 // log position; 0: there is nothing to do
+	next      int64 // offset in the timers' queue to go on at
+	busy      bool
+	restUntil int64 // elapsed time
+}
+
+// neededFrom is the store's Hold.
+func (b *Broker) neededFrom(wanted int64) (int64, error) {
+	delayed, err := b.delayedFrom()
+	if err != nil {
+		return 0, err
+	}
+	timed, offset, err := b.timed.oldest(wanted)
+	if err != nil {
+		return 0, err
+	}
+	if timed < wanted {
+		b.timed.tell(func() {
+			if c := &b.timed.carry; !c.busy && c.before == 0 {
+				c.before, c.next = wanted, offset
+			}
+		})
+	}
+	return min(delayed, timed), nil
+}
+
+// oldest returns the log position, and the offset in the queue, of the oldest message that waits, as far as it stands before a position;
+// math.MaxInt64 when none does. What it has not looked through yet counts as waiting. Retention calls it.
+func (t *timedShell) oldest(before int64) (position, offset int64, err error) {
+	var entries []view.Entry
+	for looked := 0; ; {
+		first, end := t.queue.Bounds()
+		next := max(t.known.Load(), first)
+		if next >= end {
+			return math.MaxInt64, next, nil
+		}
+		if entries, err = t.queue.Entries(entries[:0], next, 1024); err != nil {
+			return 0, 0, err
+		}
+		for _, e := range entries {
+			if e.Position >= before {
+				return math.MaxInt64, next, nil
+			}
+			waits, err := t.waits(e)
+			if err != nil {
+				return 0, 0, err
+			}
+			if looked++; waits || looked > carryLookMax {
+				return e.Position, next, nil
+			}
+			next++
+			t.known.Store(next)
+		}
+	}
+}
+
+// waits tells whether the message of an entry of the queue still waits.
+func (t *timedShell) waits(e view.Entry) (bool, error) {
+	if e.Hole() || e.TagsCode == never {
+		return false, nil
+	}
+	value, err := t.b.store.StateAt(kindTimer, timerKey(e.TagsCode, e.Position))
+	return value != nil, err
+}
+
+// carryOn appends again some of what waits before the position that is wanted; false when there is nothing to do now.
+func (t *timedShell) carryOn() bool {
+	c, now := &t.carry, t.b.timerNow()
+	if c.before == 0 || c.busy || now.Elapsed < c.restUntil {
+		return false
+	}
+	items, err := t.toCarry(now.Wall)
+	if err == nil && len(items) > 0 {
+		err = t.copyAgain(items)
+	}
+	if err != nil {
+		t.complain("timed messages in old segments cannot be appended again", err)
+	}
+	if err != nil || len(items) == 0 {
+		c.before = 0 // retention asks again
+	}
+	return len(items) > 0
+}
+
+// toCarry returns the next messages to append again, held.
+func (t *timedShell) toCarry(wall int64) (items []timer.Moment, err error) {
+	c, bytes := &t.carry, 0
+	for looked := 0; looked < carryLookMax && bytes < carryBytesMax; {
+		first, end := t.queue.Bounds()
+		if c.next = max(c.next, first); c.next >= end {
+			return items, nil
+		}
+		if t.entries, err = t.queue.Entries(t.entries[:0], c.next, 1024); err != nil {
+			return items, err
+		}
+		for _, e := range t.entries {
+			if e.Position >= c.before || bytes >= carryBytesMax {
+				return items, nil
+			}
+			c.next++
+			looked++
+			m := timer.Moment{Key: timer.Key{Due: e.TagsCode, Position: e.Position}, Size: e.Size}
+			waits, err := t.waits(e)
+			if err != nil {
+				return items, err
+			}
+			if waits && m.Due > wall+carryAheadMS && t.moments.Hold(m) {
+				items, bytes = append(items, m), bytes+int(m.Size)
+			}
+		}
+	}
+	return items, nil
+}
+
+// copyAgain appends copies of messages that are held.
+func (t *timedShell) copyAgain(items []timer.Moment) error {
+	letGo := func(err error) {
+		for _, m := range items {
+			t.moments.LetGo(m, err == nil)
+		}
+	}
+	batch := newDelivery()
+	var ends []store.Mutation
+	for _, m := range items {
+		raw, _, err := t.record(m, nil)
+		if err == nil {
+			err = batch.addCopy(raw, t.queue)
+		}
+		if err != nil {
+			letGo(err)
+			return err
+		}
+		ends = append(ends, store.Mutation{Key: keyOf(m.Key)})
+	}
+	t.carry.busy = true
+	err := batch.append(t.b.store, kindTimer, ends, func(err error) {
+		t.tell(func() {
+			letGo(err)
+			t.carry.busy, t.carry.restUntil = false, t.b.timerNow().Elapsed+carryPauseMS
+		})
+	})
+	if err != nil {
+		t.carry.busy = false
+		letGo(err)
+	}
+	return err
+}
+
+// addCopy adds a stored record for a queue as it is.
+func (d *delivery) addCopy(raw []byte, queue *store.Queue) error {
+	r, err := decodeWhole(raw)
+	if err != nil {
+		return err
+	}
+	start := len(d.arena)
+	d.arena = message.AppendWithout(d.arena, r.Properties, message.PropCRC)
+	r.Topic, r.Properties, r.PreparedOffset = timerTopic, d.arena[start:len(d.arena):len(d.arena)], r.PhysicalOffset
+	d.Entries = append(d.Entries, entryFor(r, queue))
+	return nil
+}

@@ -1,0 +1,250 @@
+package broker
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/apogeemq/apogee/broker/timer"
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/store"
+)
+
+// Delays to any moment: the properties TIMER_DELAY_SEC, TIMER_DELAY_MS and TIMER_DELIVER_MS of a send (codes 10, 310), the first of them
+// that is there, and their recall: RECALL_MESSAGE (370).
+//
+// What clients see: the checks of RocketMQ (HookUtils.handleScheduleMessage); a moment that is past means at once; a delay level goes
+// before a moment. The answer has the id and offset in rmq_sys_wheel_timer, and the recall handle. The message comes to its topic and queue
+// with TIMER_OUT_MS, TIMER_ENQUEUE_MS and TIMER_DEQUEUE_MS, without REAL_TOPIC and REAL_QID. A recall names topic, moment and unique key
+// (RecallMessageProcessor): it succeeds whether there is such a message or not, up to the moment that TIMER_OUT_MS says.
+//
+// How it is stored, as in RocketMQ: queue 0 of rmq_sys_wheel_timer, with TIMER_OUT_MS (the moment rounded to timerPrecisionMs), REAL_TOPIC
+// and REAL_QID. While it waits it is an entry of the state of kind "timer". At its moment it is appended to where it belongs, and its
+// prepared-offset field names the log position of what it replaces: that record ends the wait, in memory, in the view and in a replay
+// alike. A recall is a record there too, as RocketMQ's is (TIMER_DEL_UNIQKEY): it waits for nothing, and deletes at once.
+//
+// Differences: messages are delivered at their moment, not at the end of its second; they are not rolled, so that no window bounds the
+// wait; there is no limit per slot, but one of all that waits, timerLiveBytesMax, with RocketMQ's answer. Recall is enabled unless
+// recallMessageEnable says otherwise, which in RocketMQ it does by default.
+
+// kindTimer of the state: due time and log position of a message that waits, each 8 bytes big-endian -> size of its record, 4 bytes.
+const kindTimer = "timer"
+
+const (
+	// DefaultTimerMaxDelaySec and DefaultTimerPrecisionMS are RocketMQ's.
+	DefaultTimerMaxDelaySec = 3 * 24 * 3600
+	DefaultTimerPrecisionMS = 1000
+	// TimerMaxDelaySecMax bounds timerMaxDelaySec.
+	TimerMaxDelaySecMax = 366 * 24 * 3600
+	// DefaultTimerLiveBytesMax bounds the records of messages that wait.
+	DefaultTimerLiveBytesMax = 16 << 30
+	// timerPrecisionMSMax is the coarsest there is: no message is due later than that after its TIMER_OUT_MS.
+	timerPrecisionMSMax = 1000
+	// never is when a record of the timers' topic is due that waits for nothing.
+	never = math.MaxInt64
+	// atOnce is when a recall is due: before all else.
+	atOnce = 0
+)
+
+var timerTopic = []byte(message.TopicTimerWheel)
+
+// timerKey makes the key of what waits, in whose bytes' order messages fall due.
+func timerKey(due, position int64) string {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(due))
+	return string(binary.BigEndian.AppendUint64(b, uint64(position)))
+}
+
+func keyOf(k timer.Key) string { return timerKey(max(k.Due, 0), k.Position) }
+
+// waits makes the entry of the state of what waits, parseMoment reads it.
+func waits(m timer.Moment) store.Mutation {
+	return store.Mutation{Key: keyOf(m.Key), Value: binary.BigEndian.AppendUint32(nil, uint32(m.Size))}
+}
+
+func parseMoment(key string, value []byte) (timer.Moment, error) {
+	if len(key) != 16 || len(value) != 4 {
+		return timer.Moment{}, fmt.Errorf("timer %x: %x", key, value)
+	}
+	be := binary.BigEndian
+	k := []byte(key)
+	return timer.Moment{
+		Key:  timer.Key{Due: int64(be.Uint64(k)), Position: int64(be.Uint64(k[8:]))},
+		Size: int32(be.Uint32(value)),
+	}, nil
+}
+
+// timedDue returns when a record of the timers' topic is due, ms. RocketMQ keeps the moment in whole steps of its precision: the properties
+// that the producer set say it exactly, as long as they agree.
+func timedDue(r *message.Record) int64 {
+	out, ok := protocol.ParseInt(message.Property(r.Properties, message.PropTimerOut))
+	switch {
+	case !ok || out < 0 || out > math.MaxInt64-timerPrecisionMSMax:
+		return never
+	case message.Property(r.Properties, message.PropTimerDelete) != nil:
+		return atOnce
+	}
+	exact, err := moment(r.Properties, r.StoreTime)
+	if err != nil {
+		exact = out
+	}
+	return min(max(exact, out), out+timerPrecisionMSMax)
+}
+
+// Pending is the store's: what a record of a topic changes whose messages wait.
+func Pending(r *message.Record) (kind string, changes []store.Mutation) {
+	if string(r.Topic) != message.TopicTimerWheel {
+		return "", nil
+	}
+	due := timedDue(r)
+	if due == never {
+		return "", nil
+	}
+	size := r.EncodedSize()
+	if message.Property(r.Properties, message.PropCRC) != nil { // a decoded record has it already
+		size -= message.CRCPropertySize
+	}
+	return kindTimer, []store.Mutation{waits(timer.Moment{Key: timer.Key{Due: due, Position: r.PhysicalOffset}, Size: int32(size)})}
+}
+
+// isTimed tells whether properties ask for a moment, of which TIMER_OUT_MS says that it has been.
+func isTimed(properties []byte) bool {
+	timed := false
+	for k := range message.Properties(properties) {
+		switch string(k) {
+		case message.PropTimerOut:
+			return false
+		case message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec:
+			timed = true
+		}
+	}
+	return timed
+}
+
+// moment returns the moment that properties ask for, ms, of a message that is sent at now.
+func moment(properties []byte, now int64) (int64, error) {
+	for _, p := range [...]struct {
+		name        string
+		base, units int64
+	}{{message.PropTimerDelaySec, now, 1000}, {message.PropTimerDelayMS, now, 1}, {message.PropTimerDeliver, 0, 1}} {
+		value := message.Property(properties, p.name)
+		if value == nil {
+			continue
+		}
+		n, ok := protocol.ParseInt(value)
+		if !ok || n > (math.MaxInt64-p.base)/p.units || n < (math.MinInt64+p.base)/p.units {
+			return 0, fmt.Errorf("the property %s is %q: want a number", p.name, value)
+		}
+		return p.base + n*p.units, nil
+	}
+	return 0, fmt.Errorf("no moment")
+}
+
+// out rounds a moment as RocketMQ does: down to its precision, and a multiple of it one step earlier.
+func (b *Broker) out(moment int64) int64 {
+	precision := b.c.TimerPrecisionMS
+	if moment%precision == 0 {
+		return moment - precision
+	}
+	return moment / precision * precision
+}
+
+// waitForMoment makes of an entry for some queue one for the timers' topic, from which it comes back at its moment; one whose moment is past stays as
+// it is. The properties are made anew at the end of arena, which is returned. Only what isTimed may be given.
+func (b *Broker) waitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
+	if b.c.NoTimers {
+		return arena, protocol.Errorf(protocol.RespSystemError, "accurate timer message is not enabled, timerWheelEnable is false")
+	}
+	now := b.c.Now().UnixMilli()
+	at, err := moment(e.Record.Properties, now)
+	most := b.c.TimerMaxDelaySec * 1000
+	deletes := message.Property(e.Record.Properties, message.PropTimerDelete) != nil
+	switch {
+	case err != nil || at > now && at-now > most || at <= now && deletes:
+		refusal := protocol.Errorf(protocol.RespMessageIllegal, "timer message illegal, the delay time should not be bigger than the max delay %dms; "+
+			"or if set del msg, the delay time should be bigger than the current time", most)
+		if err != nil {
+			refusal.Remark += "; " + err.Error()
+		}
+		return arena, refusal
+	case at <= now:
+		return arena, nil
+	case b.timed.bytes.Load() >= b.c.TimerLiveBytesMax && !deletes:
+		return arena, protocol.Errorf(protocol.RespSystemError, "timer message is under flow control, %d bytes of messages wait for their moment, "+
+			"timerLiveBytesMax is %d", b.timed.bytes.Load(), b.c.TimerLiveBytesMax)
+	}
+	start := len(arena)
+	arena = message.AppendWithout(arena, e.Record.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropCRC)
+	arena = message.AppendProperty(arena, message.PropTimerOut, strconv.AppendInt(nil, b.out(at), 10))
+	arena = message.AppendProperty(arena, message.PropRealTopic, e.Record.Topic)
+	arena = message.AppendProperty(arena, message.PropRealQueueID, strconv.AppendInt(nil, int64(e.Record.QueueID), 10))
+	e.Record.Properties = arena[start:len(arena):len(arena)]
+	e.Record.Topic, e.Record.QueueID = timerTopic, 0
+	e.Sequence, e.Target = &b.timed.queue.Sequence, b.timed.queue
+	index(e)
+	return arena, nil
+}
+
+// deliveredTimed appends the properties that a message is delivered with which has waited for its moment.
+func (b *Broker) deliveredTimed(source *message.Record, arena []byte) []byte {
+	start := len(arena)
+	arena = message.AppendWithout(arena, source.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropCRC,
+		message.PropTimerEnqueue, message.PropTimerDequeue)
+	bare := len(arena)
+	arena = message.AppendProperty(arena, message.PropTimerEnqueue, strconv.AppendInt(nil, source.StoreTime, 10))
+	arena = message.AppendProperty(arena, message.PropTimerDequeue, strconv.AppendInt(nil, b.c.Now().UnixMilli(), 10))
+	if len(arena)-start+message.CRCPropertySize > message.MaxPropertiesSize {
+		arena = arena[:bare] // rather than not at all
+	}
+	return arena
+}
+
+// recallHandle returns what a message that waits for its moment is recalled by, empty for one that cannot be (RecallMessageHandle,
+// SendMessageProcessor.attachRecallHandle).
+func (b *Broker) recallHandle(r *message.Record) string {
+	topic, out := message.Property(r.Properties, message.PropRealTopic), message.Property(r.Properties, message.PropTimerOut)
+	n, ok := protocol.ParseInt(out)
+	if string(r.Topic) != message.TopicTimerWheel || !ok || topic == nil || strings.HasPrefix(string(topic), message.RetryPrefix) {
+		return ""
+	}
+	text := fmt.Sprintf("v1 %s %s %d %s", topic, b.c.Name, n+1, message.Property(r.Properties, message.PropUniqueKey))
+	return base64.URLEncoding.EncodeToString([]byte(text))
+}
+
+// latenessBounds are the buckets of how late messages are delivered, ms.
+var latenessBounds = [...]int64{1, 5, 10, 50, 100, 500, 1000, 10_000}
+
+// lateness counts how late messages were delivered.
+type lateness struct {
+	buckets [len(latenessBounds) + 1]atomic.Int64
+	sum     atomic.Int64 // ms
+}
+
+func (l *lateness) note(ms int64) {
+	i, _ := slices.BinarySearch(latenessBounds[:], ms)
+	l.buckets[i].Add(1)
+	l.sum.Add(max(ms, 0))
+}
+
+// Lateness is a histogram: how many were delivered up to each bound, in seconds, after their time, all of them, and the sum.
+type Lateness struct {
+	Buckets map[float64]uint64
+	Count   uint64
+	Sum     float64
+}
+
+func (l *lateness) read() Lateness {
+	h := Lateness{Buckets: map[float64]uint64{}, Sum: float64(l.sum.Load()) / 1000}
+	for i := range l.buckets {
+		h.Count += uint64(l.buckets[i].Load())
+		if i < len(latenessBounds) {
+			h.Buckets[float64(latenessBounds[i])/1000] = h.Count
+		}
+	}
+	return h
+}

@@ -1,0 +1,125 @@
+package broker_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/server"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// properties makes a property string of names and values.
+func properties(pairs ...string) string {
+	var p []byte
+	for i := 0; i < len(pairs); i += 2 {
+		p = message.AppendProperty(p, pairs[i], []byte(pairs[i+1]))
+	}
+	return string(p)
+}
+
+func inMS(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).UnixMilli()) }
+
+// stored returns the record that an answer names.
+func (n *node) stored(r protocol.SendResult) message.Record {
+	n.t.Helper()
+	_, offset, err := message.ParseOffsetID(r.MsgID)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return n.records(n.ok(protocol.ReqViewMessageByID, fields{"offset": fmt.Sprint(offset)}, nil, nil).Body)[0]
+}
+
+func TestWhereAMessageWaits(t *testing.T) {
+	n := startNode(t, nil)
+	const deliver, ms, sec = "TIMER_DELIVER_MS", "TIMER_DELAY_MS", "TIMER_DELAY_SEC"
+	for _, c := range []struct {
+		name, topic string
+		properties  []string
+	}{
+		{"a moment", message.TopicTimerWheel, []string{deliver, inMS(time.Minute)}},
+		{"milliseconds", message.TopicTimerWheel, []string{ms, "60000"}},
+		{"seconds", message.TopicTimerWheel, []string{sec, "60"}},
+		{"the longest", message.TopicTimerWheel, []string{sec, "259200"}},
+		{"seconds go before all", "T", []string{deliver, inMS(time.Minute), ms, "60000", sec, "0"}},
+		{"milliseconds go before a moment", "T", []string{deliver, inMS(time.Minute), ms, "-5"}},
+		{"the past", "T", []string{deliver, "5"}},
+		{"a level goes before all", message.TopicSchedule, []string{deliver, "x", sec, "-99", "DELAY", "18"}},
+		{"no level", message.TopicTimerWheel, []string{sec, "60", "DELAY", "0"}},
+		{"what has waited", "T", []string{deliver, inMS(time.Minute), "TIMER_OUT_MS", "1000"}},
+	} {
+		answer := n.send(sendFields.with("properties", properties(c.properties...)), c.name)
+		r := n.stored(answer)
+		if string(r.Topic) != c.topic || string(r.Body) != c.name {
+			t.Errorf("%s: in topic %s", c.name, r.Topic)
+		}
+		if (answer.RecallHandle != "") != (c.topic == message.TopicTimerWheel) {
+			t.Errorf("%s: recall handle %q", c.name, answer.RecallHandle)
+		}
+	}
+}
+
+func TestTimedSendsAreRefused(t *testing.T) {
+	n := startNode(t, func(c *server.Config) { c.TimerMaxDelaySec = 100 })
+	illegal := protocol.RespMessageIllegal
+	timed := func(pairs ...string) fields { return sendFields.with("properties", properties(pairs...)) }
+	const words = "timer message illegal, the delay time should not be bigger than the max delay 100000ms; or if set del msg"
+	n.run([]row{
+		{"too far", protocol.ReqSendMessage, timed("TIMER_DELAY_SEC", "101"), "m", illegal, words},
+		{"too far", protocol.ReqSendMessage, timed("TIMER_DELIVER_MS", inMS(time.Hour)), "m", illegal, words},
+		{"much too far", protocol.ReqSendMessage, timed("TIMER_DELAY_SEC", "9223372036854775807"), "m", illegal, words},
+		{"no number", protocol.ReqSendMessage, timed("TIMER_DELAY_MS", "soon"), "m", illegal, `TIMER_DELAY_MS is "soon"`},
+		{"a deletion in the past", protocol.ReqSendMessage, timed("TIMER_DELIVER_MS", "5", "TIMER_DEL_UNIQKEY", "id"), "m", illegal, words},
+	})
+	off := startNode(t, func(c *server.Config) { c.Timers, c.Recall = false, false })
+	off.send(sendFields, "m")
+	off.run([]row{
+		{"off", protocol.ReqSendMessage, timed("TIMER_DELAY_MS", "5"), "m", protocol.RespSystemError, "timerWheelEnable is false"},
+		{"recall off", protocol.ReqRecallMessage, fields{"topic": "T", "recallHandle": "x"}, "", protocol.RespNoPermission, "recall failed, operation is forbidden"},
+	})
+	full := startNode(t, func(c *server.Config) { c.TimerLiveBytesMax = 1 })
+	full.send(timed("TIMER_DELAY_SEC", "60"), "m")
+	waitFor(t, "the count", func() bool { return full.metric("apogee_timed_messages") == 1 })
+	full.run([]row{{"full", protocol.ReqSendMessage, timed("TIMER_DELAY_SEC", "60"), "m", protocol.RespSystemError, "timer message is under flow control"}})
+	full.send(timed("TIMER_DELIVER_MS", "5"), "at once")
+}
+
+// A producer recalls by the handle of the answer, or sends the deletion itself; what is not recalled comes, after a restart too.
+func TestRecallOverTheWire(t *testing.T) {
+	fs := vfs.NewMem()
+	n := startConfig(t, testConfig(fs))
+	timed := func(id string) fields {
+		return sendFields.with("properties", properties("UNIQ_KEY", id, "TIMER_DELAY_MS", "4000"))
+	}
+	first := n.send(timed("id1"), "first")
+	second := n.send(timed("id2"), "second")
+	n.send(timed("id3"), "third")
+	raw, err := base64.URLEncoding.DecodeString(first.RecallHandle)
+	words := strings.Split(string(raw), " ")
+	out := message.Property(n.stored(first).Properties, message.PropTimerOut)
+	if err != nil || len(words) != 5 || words[0] != "v1" || words[1] != "T" || words[2] != "broker-a" || words[4] != "id1" ||
+		words[3][:len(words[3])-1] != string(out[:len(out)-1]) || words[3][len(words[3])-1] != '1' {
+		t.Fatalf("the handle is %q, and TIMER_OUT_MS %s", raw, out)
+	}
+	var result protocol.RecallResult
+	n.ok(protocol.ReqRecallMessage, fields{"topic": "T", "recallHandle": first.RecallHandle, "producerGroup": "P"}, nil, &result)
+	if result.MessageID != "id1" {
+		t.Errorf("recalled %q", result.MessageID)
+	}
+	moment := message.Property(n.stored(second).Properties, message.PropTimerOut)
+	n.send(sendFields.with("properties", properties("UNIQ_KEY", "id9", "TIMER_DEL_UNIQKEY", "id2", "TIMER_DELIVER_MS", string(moment[:len(moment)-3])+"500")), "delete")
+	waitFor(t, "the deletions", func() bool { return n.metric("apogee_timed_messages") == 1 })
+	n.stop()
+	n = startConfig(t, testConfig(fs))
+	defer n.stop()
+	waitFor(t, "the count", func() bool { return n.metric("apogee_timed_messages") == 1 })
+	waitFor(t, "the delivery", func() bool { return n.metric("apogee_timed_messages") == 0 })
+	answer := n.ok(protocol.ReqPullMessage, pullFields, nil, nil)
+	if got := bodies(n.records(answer.Body)); got != "third" {
+		t.Errorf("delivered: %s", got)
+	}
+}

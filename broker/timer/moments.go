@@ -1,0 +1,274 @@
+package timer
+
+import (
+	"cmp"
+	"container/heap"
+	"math"
+	"slices"
+)
+
+// Key is the identity of a message that waits for a moment: keys are ordered as messages fall due, those of one moment as they stand in
+// the log.
+type Key struct {
+	Due      int64 // wall clock, ms
+	Position int64 // in the log
+}
+
+// Compare orders keys.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Due, o.Due), cmp.Compare(k.Position, o.Position))
+}
+
+// Moment is a message that waits for its own moment.
+type Moment struct {
+	Key
+	Size int32
+}
+
+const (
+	// momentsMax is how many of the messages that wait are known at a time: those due next.
+	momentsMax = 1 << 15
+	// MomentsLoad is how many are asked for when those run low, below momentsLow.
+	MomentsLoad = momentsMax / 2
+	momentsLow  = momentsMax / 8
+)
+
+// farthest is behind every key.
+var farthest = Key{math.MaxInt64, math.MaxInt64}
+
+// where a known message is.
+type where uint8
+
+const (
+	waiting   where = iota
+	handedOut       // and not yet stored
+	gone            // it waits no more, and is passed over
+)
+
+// Moments is the state of all messages that wait for a moment of their own. Of those beyond the horizon it knows nothing but their
+// number.
+type Moments struct {
+	window  momentHeap
+	known   map[Key]where // what is in the window or handed out
+	held    map[Key]bool  // not to be handed out for now
+	horizon Key           // all that wait and are before it are known
+
+	messages, bytes int   // handed out and not stored
+	restUntil       int64 // elapsed time
+
+	tally tally
+}
+
+// NewMoments returns the state of a start: whatever waits was stored before the log position from.
+func NewMoments(from int64) *Moments {
+	return &Moments{
+		known: map[Key]where{}, held: map[Key]bool{}, horizon: Key{math.MinInt64, 0},
+		tally: tally{from: from, counted: Key{math.MinInt64, 0}},
+	}
+}
+
+// Added tells of a message that has just begun to wait. What was added must be found by a Load that comes later.
+func (t *Moments) Added(m Moment) {
+	if m.Position >= t.tally.from {
+		t.tally.add(m, 1)
+	}
+	if m.Compare(t.horizon) < 0 {
+		t.enter(m)
+	}
+}
+
+// enter puts a message into the window.
+func (t *Moments) enter(m Moment) {
+	if _, ok := t.known[m.Key]; ok {
+		return
+	}
+	t.known[m.Key] = waiting
+	heap.Push(&t.window, m)
+	if len(t.window) < 2*momentsMax {
+		return
+	}
+	slices.SortFunc(t.window, func(a, b Moment) int { return a.Compare(b.Key) }) // which is a heap, too
+	for _, far := range t.window[momentsMax:] {
+		delete(t.known, far.Key)
+	}
+	t.horizon = t.window[momentsMax].Key
+	t.window = slices.Clip(t.window[:momentsMax])
+}
+
+// Load returns from which key on up to MomentsLoad messages are wanted: answer with Loaded or LoadFailed. False: none are.
+func (t *Moments) Load(now Time) (from Key, wanted bool) {
+	return t.horizon, len(t.window) < momentsLow && t.horizon != farthest && now.Elapsed >= t.restUntil
+}
+
+// Loaded answers Load with what waits from the horizon on, in order; all: there is no more.
+func (t *Moments) Loaded(items []Moment, all bool) {
+	if all {
+		t.horizon = farthest
+	} else {
+		last := items[len(items)-1].Key
+		t.horizon = Key{last.Due, last.Position + 1}
+	}
+	for _, m := range items {
+		t.enter(m)
+	}
+}
+
+// LoadFailed answers Load when nothing can be read now; it is wanted again after a rest.
+func (t *Moments) LoadFailed(now Time) { t.restUntil = now.Elapsed + refusedPauseMS }
+
+// Step appends to due the messages to deliver now: answer with Stored or Refused. It returns the elapsed time to call it again at the
+// latest, Never when only an event can bring work.
+func (t *Moments) Step(now Time, due []Moment) ([]Moment, int64) {
+	if now.Elapsed < t.restUntil {
+		return due, t.restUntil
+	}
+	n, bytes := 0, 0
+	for len(t.window) > 0 && t.window[0].Due <= now.Wall && n < batchMessagesMax {
+		m := t.window[0]
+		if t.known[m.Key] == gone || t.held[m.Key] { // what is held comes back when it is let go
+			heap.Pop(&t.window)
+			delete(t.known, m.Key)
+			continue
+		}
+		size := int(m.Size)
+		if t.messages >= inFlightMessagesMax || t.messages > 0 && t.bytes+size > inFlightBytesMax {
+			return due, Never // Stored brings the next
+		}
+		if n > 0 && bytes+size > batchBytesMax {
+			break
+		}
+		heap.Pop(&t.window)
+		t.known[m.Key] = handedOut
+		t.tally.take(m)
+		due = append(due, m)
+		n, bytes = n+1, bytes+size
+		t.messages, t.bytes = t.messages+1, t.bytes+size
+	}
+	switch {
+	case n > 0:
+		return due, now.Elapsed
+	case len(t.window) > 0:
+		return due, now.Elapsed + min(max(t.window[0].Due-now.Wall, 1), lookMaxMS)
+	}
+	return due, Never
+}
+
+// Stored tells that messages that were handed out wait no more.
+func (t *Moments) Stored(items []Moment) {
+	for _, m := range items {
+		t.settle(m)
+		t.tally.add(m, -1)
+	}
+}
+
+// Refused tells that messages could not be stored. All rests before they come again.
+func (t *Moments) Refused(items []Moment, now Time) {
+	t.restUntil = now.Elapsed + refusedPauseMS
+	for _, m := range items {
+		t.settle(m)
+		t.tally.putBack(m)
+		t.back(m)
+	}
+}
+
+func (t *Moments) settle(m Moment) {
+	delete(t.known, m.Key)
+	t.messages--
+	t.bytes -= int(m.Size)
+}
+
+// back lets a message wait again.
+func (t *Moments) back(m Moment) {
+	if m.Compare(t.horizon) < 0 {
+		t.enter(m)
+	}
+}
+
+// Hold keeps a message that waits from being handed out until LetGo; false when it is handed out or held already.
+func (t *Moments) Hold(m Moment) bool {
+	if where, ok := t.known[m.Key]; t.held[m.Key] || ok && where != waiting {
+		return false
+	}
+	t.held[m.Key] = true
+	t.tally.take(m)
+	return true
+}
+
+// LetGo ends Hold: the message waits no more, or goes on waiting.
+func (t *Moments) LetGo(m Moment, waitsNoMore bool) {
+	delete(t.held, m.Key)
+	if !waitsNoMore {
+		t.tally.putBack(m)
+		t.back(m)
+		return
+	}
+	t.tally.add(m, -1)
+	if _, ok := t.known[m.Key]; ok {
+		t.known[m.Key] = gone
+	}
+}
+
+// Count returns how many messages wait, and their bytes. What waited at the start is counted in the course of time: as long as Uncounted
+// says so, Counted is to be told the next.
+func (t *Moments) Count() (messages, bytes int64) { return t.tally.messages, t.tally.bytes }
+
+// Uncounted returns from which key on messages have not been counted yet; false when all have.
+func (t *Moments) Uncounted() (from Key, more bool) {
+	return t.tally.counted, t.tally.counted != farthest
+}
+
+// Counted tells of the messages that wait from where Uncounted says, in order; all: there is no more.
+func (t *Moments) Counted(items []Moment, all bool) {
+	for _, m := range items {
+		if where, ok := t.known[m.Key]; m.Position < t.tally.from && !t.held[m.Key] && !(ok && where == handedOut) {
+			t.tally.add(m, 1)
+		}
+		t.tally.counted = Key{m.Due, m.Position + 1}
+	}
+	if all {
+		t.tally.counted = farthest
+	}
+}
+
+// tally counts what waits. Messages from the log position from on are counted as they come, those before it when Counted comes to them, or
+// when they are taken earlier than that.
+type tally struct {
+	from            int64
+	counted         Key
+	messages, bytes int64
+}
+
+func (c *tally) add(m Moment, sign int64) {
+	c.messages += sign
+	c.bytes += sign * int64(m.Size)
+}
+
+// ahead tells whether Counted is still to come to a message.
+func (c *tally) ahead(m Moment) bool { return m.Position < c.from && m.Compare(c.counted) >= 0 }
+
+// take counts a message before Counted comes to it, which will find it taken, or gone; putBack undoes it.
+func (c *tally) take(m Moment) {
+	if c.ahead(m) {
+		c.add(m, 1)
+	}
+}
+
+func (c *tally) putBack(m Moment) {
+	if c.ahead(m) {
+		c.add(m, -1)
+	}
+}
+
+// momentHeap is a heap by key.
+type momentHeap []Moment
+
+func (h momentHeap) Len() int           { return len(h) }
+func (h momentHeap) Less(i, j int) bool { return h[i].Compare(h[j].Key) < 0 }
+func (h momentHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *momentHeap) Push(x any)        { *h = append(*h, x.(Moment)) }
+func (h *momentHeap) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	*h = (*h)[:last]
+	return x
+}
