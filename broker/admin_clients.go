@@ -171,10 +171,15 @@ func (b *Broker) checkClient(r *remoting.Request) (*remoting.Response, error) {
 			return nil, err
 		}
 	}
-	if s := &body.Subscription; !isTagType(s.Type) {
-		return nil, protocol.Errorf(protocol.RespSystemError, "The broker does not support consumer to filter message by %s", s.Type)
+	s := &body.Subscription
+	if isTagType(s.Type) {
+		return nil, nil
 	}
-	return nil, nil
+	if err := b.checkType(s.Type); err != nil {
+		return nil, err
+	}
+	_, err := compile(s.Expression)
+	return nil, err
 }
 
 func (b *Broker) runningInfo(r *remoting.Request) (*remoting.Response, error) {

@@ -27,13 +27,14 @@ type settings struct {
 	messageBytesMax                  int
 	transferBytes, transferCount     int
 	pollWaitMax                      time.Duration
+	propertyFilter, filterRetry      bool
 }
 
 func (c *Config) settings() *settings {
 	return &settings{
 		autoCreateTopic: c.AutoCreateTopic, autoCreateGroup: c.AutoCreateGroup, defaultTopicQueues: c.DefaultTopicQueues,
 		permission: c.Permission, messageBytesMax: c.MessageBytesMax, transferBytes: c.TransferBytes, transferCount: c.TransferCount,
-		pollWaitMax: c.PollWaitMax,
+		pollWaitMax: c.PollWaitMax, propertyFilter: c.PropertyFilter, filterRetry: c.FilterRetry,
 	}
 }
 
@@ -50,6 +51,8 @@ func properties() []property {
 		switchProperty("autoCreateTopicEnable", func(s *settings) *bool { return &s.autoCreateTopic }),
 		numberProperty("brokerPermission", 0, 7, func(s *settings) *int32 { return &s.permission }),
 		numberProperty("defaultTopicQueueNums", 1, topicQueuesMax, func(s *settings) *int32 { return &s.defaultTopicQueues }),
+		switchProperty("enablePropertyFilter", func(s *settings) *bool { return &s.propertyFilter }),
+		switchProperty("filterSupportRetry", func(s *settings) *bool { return &s.filterRetry }),
 		numberProperty("maxMessageSize", 1, 64<<20, func(s *settings) *int { return &s.messageBytesMax }),
 		numberProperty("maxTransferBytesOnMessageInMemory", 1, 64<<20, func(s *settings) *int { return &s.transferBytes }),
 		numberProperty("maxTransferCountOnMessageInMemory", 1, pullMessagesMax, func(s *settings) *int { return &s.transferCount }),
@@ -120,7 +123,7 @@ func (b *Broker) fixed() map[string]string {
 	all := map[string]string{
 		"brokerClusterName": b.c.Cluster, "brokerName": b.c.Name, "brokerId": strconv.FormatInt(b.c.ID, 10), "brokerIP1": advertise,
 		"listenPort": strconv.Itoa(b.port), "regionId": b.c.Region, "traceTopicEnable": strconv.FormatBool(b.c.TraceTopic),
-		"brokerRole": "ASYNC_MASTER", "enablePropertyFilter": "false", "messageDelayLevel": b.c.DelayLevels.String(),
+		"brokerRole": "ASYNC_MASTER", "messageDelayLevel": b.c.DelayLevels.String(),
 	}
 	for name, value := range b.c.Properties {
 		all[name] = value

@@ -287,13 +287,16 @@ func (b *Broker) queryConsumeQueue(r *remoting.Request) (*remoting.Response, err
 	}
 	body := protocol.ConsumeQueueResult{Entries: []protocol.ConsumeQueueData{}}
 	body.Min, body.Max = q.Bounds()
-	match := func(int64) bool { return false }
+	match := func(int64) bool { return false } // by what the index knows
 	if h.Group != "" {
 		if s, _, _ := b.clients.subscription(h.Group, h.Topic); s == nil {
 			body.FilterData = h.Group + "@" + h.Topic + " is not online!"
 		} else {
 			body.Subscription, body.FilterData = &s.data, "null" // as RocketMQ prints that no SQL filter is kept
-			if match = s.match(); match == nil {
+			if f, ok := b.filters.find(h.Group, h.Topic); ok {
+				body.FilterData = string(protocol.MarshalBody(f))
+			}
+			if match = s.match().Tags; match == nil {
 				match = func(int64) bool { return true }
 			}
 		}

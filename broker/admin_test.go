@@ -18,7 +18,9 @@ func adminSuccesses() []row {
 	const off, fault = protocol.RespConsumerNotOnline, protocol.RespSystemError
 	return []row{
 		{"", protocol.ReqCheckClientConfig, nil, `{"subscriptionData":{"expressionType":"TAG"}}`, 0, ""},
-		{"SQL", protocol.ReqCheckClientConfig, nil, `{"subscriptionData":{"expressionType":"SQL92"}}`, fault, "does not support consumer to filter message by SQL92"},
+		{"SQL", protocol.ReqCheckClientConfig, nil, `{"subscriptionData":{"expressionType":"SQL92","subString":"a > 5"}}`, 0, ""},
+		{"bad SQL", protocol.ReqCheckClientConfig, nil, `{"subscriptionData":{"expressionType":"SQL92","subString":"a > 'x'"}}`, protocol.RespSubscriptionParseFailed, "Invalid MessageSelector. line 1, column 3"},
+		{"another language", protocol.ReqCheckClientConfig, nil, `{"subscriptionData":{"expressionType":"XPATH"}}`, fault, "does not support consumer to filter message by XPATH"},
 		{"", protocol.ReqUpdateAndCreateTopicList, nil, `{"topicConfigList":[{"topicName":"L1","readQueueNums":2,"writeQueueNums":2,"perm":6}]}`, 0, ""},
 		{"a bad name", protocol.ReqUpdateAndCreateTopicList, nil, `{"topicConfigList":[{"topicName":"L2"},{"topicName":"a b"}]}`, protocol.RespInvalidParameter, "illegal"},
 		{"", protocol.ReqGetAllTopicConfig, nil, "", 0, ""},

@@ -27,6 +27,8 @@ type Config struct {
 	AutoCreateGroup    bool  // autoCreateSubscriptionGroup
 	DefaultTopicQueues int32 // defaultTopicQueueNums
 	TraceTopic         bool  // traceTopicEnable
+	PropertyFilter     bool  // enablePropertyFilter: SQL92
+	FilterRetry        bool  // filterSupportRetry
 	Permission         int32 // brokerPermission
 
 	QueuesMax int // of all topics; default DefaultQueuesMax
@@ -64,6 +66,7 @@ type Broker struct {
 	groups  *groupTable
 	offsets *offsetTable
 	locks   *lockTable
+	filters *filterTable
 	clients *clientTable
 	held    *heldPulls
 	delays  *delayShell
@@ -111,13 +114,14 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	b.groups = newGroupTable(b)
 	b.offsets = newOffsetTable(b)
 	b.locks = newLockTable(b)
+	b.filters = newFilterTable(b)
 	b.clients = newClientTable(b)
 	b.held = &heldPulls{byConn: map[*remoting.Conn]map[*heldPull]struct{}{}}
 	b.stats.seed = c.Seed
 	for _, p := range [][2]string{{message.PropRegion, c.Region}, {message.PropTraceSwitch, "true"}, {message.PropCluster, c.Cluster}} {
 		b.stamp = message.AppendProperty(b.stamp, p[0], []byte(p[1]))
 	}
-	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load())
+	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load(), b.filters.load())
 	if err == nil {
 		b.delays, err = newDelayShell(b)
 	}
@@ -169,6 +173,7 @@ const (
 	kindGroups  = "groups"
 	kindOffsets = "offsets"
 	kindLocks   = "locks"
+	kindFilters = "filters"
 
 	kindForbidden = "forbidden"
 	kindConfig    = "config"

@@ -77,6 +77,12 @@ func (t *clientTable) subscription(group, topic string) (s *subscription, model 
 	return g.subscriptions[topic], g.model, true
 }
 
+// subscribed tells whether live members of a group want a topic.
+func (t *clientTable) subscribed(group, topic string) bool {
+	s, _, _ := t.subscription(group, topic)
+	return s != nil
+}
+
 // notice is a change of a group that its members are to be told of.
 type notice struct {
 	group   string
@@ -133,6 +139,9 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 			}
 		}
 		differs, n := b.clients.joinConsumer(r, &h, c)
+		if !(h.WithoutSub || h.IsWithoutSub) {
+			b.filters.register(c.Group, c.Subscriptions)
+		}
 		changed = changed || differs
 		if config.NotifyConsumerIDsChanged {
 			notices = append(notices, n)

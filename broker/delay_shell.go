@@ -173,7 +173,7 @@ func (d *delayShell) deliver(e timer.Effect) error {
 
 // record returns the record at an offset of a schedule queue, valid until the result's release; nil where there is none any more.
 func (d *delayShell) record(level int, offset int64) ([]byte, error) {
-	err := d.b.store.Read(&d.result, d.queues[level], offset, store.ReadLimits{Messages: 1, Bytes: math.MaxInt32, Scanned: 1}, nil)
+	err := d.b.store.Read(&d.result, d.queues[level], offset, store.ReadLimits{Messages: 1, Bytes: math.MaxInt32, Scanned: 1}, store.Match{})
 	switch {
 	case err != nil:
 		return nil, err

@@ -112,7 +112,7 @@ func (n *delayNode) read(topic string) (records []message.Record) {
 	defer r.Release()
 	first, end := q.Bounds()
 	for at := first; at < end; at++ {
-		if err := n.store.Read(&r, q, at, store.ReadLimits{Messages: 1, Bytes: 1 << 20, Scanned: 1}, nil); err != nil {
+		if err := n.store.Read(&r, q, at, store.ReadLimits{Messages: 1, Bytes: 1 << 20, Scanned: 1}, store.Match{}); err != nil {
 			n.t.Fatal(err)
 		}
 		raw := bytes.Join(r.Slices, nil)

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -23,7 +24,11 @@ func (n *node) poll(conn *remoting.Conn, f fields) chan *protocol.Command {
 			answers <- nil
 			return
 		}
-		answers <- &protocol.Command{Code: c.Code, Remark: []byte(string(c.Remark)), Body: []byte(string(c.Body))}
+		copied := &protocol.Command{Code: c.Code, Remark: bytes.Clone(c.Remark), Body: bytes.Clone(c.Body)}
+		for _, f := range c.Fields {
+			copied.Fields.Add(string(f.Key), string(f.Value))
+		}
+		answers <- copied
 	})
 	return answers
 }

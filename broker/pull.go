@@ -15,13 +15,16 @@ import (
 // What clients see: the checks of RocketMQ in its order (PullMessageProcessor); up to 32 messages or 256 KiB of stored records, which
 // leave as slices of the log's memory; the status's name as remark. With the suspend flag an empty pull is held until a message that
 // passes the tag filter arrives, at most as long as the client asks for (and pollWaitMax), then answered 19. A commit offset is taken
-// once, when the pull arrives. Difference: a held pull is woken by the message itself, there is no periodic rescan.
+// once, when the pull arrives. Difference: a held pull is woken by the message itself, there is no periodic rescan; properties (SQL92,
+// filters.go) are looked at without the bodies.
 
 const (
 	// entrySize is RocketMQ's index unit, by which maxFilterMessageSize counts.
 	entrySize = 20
 	// filterScanBytes bounds the index that one pull looks through (maxFilterMessageSize).
 	filterScanBytes = 16000
+	// filterProbeBytes bounds the records that one pull filters by their properties.
+	filterProbeBytes = 16 << 20
 	// pullMessagesMax bounds what a client may ask for.
 	pullMessagesMax = 1024
 )
@@ -34,7 +37,8 @@ type pull struct {
 	queue *store.Queue
 	group *protocol.SubscriptionGroupConfig
 	topic *topic
-	match func(tagsCode int64) bool
+	match store.Match
+	woken bool      // it was held, and a message came
 	began time.Time // of the last attempt to serve it
 }
 
@@ -86,9 +90,6 @@ func (p *pull) check() error {
 	if err != nil {
 		return err
 	}
-	if !isTagType(s.data.Type) {
-		return protocol.Errorf(protocol.RespSystemError, "The broker does not support consumer to filter message by %s", s.data.Type)
-	}
 	p.match = s.match()
 	return nil
 }
@@ -97,11 +98,7 @@ func (p *pull) check() error {
 func (p *pull) subscription() (*subscription, error) {
 	h := &p.h
 	if h.SysFlag&protocol.PullSubscription != 0 {
-		own := protocol.SubscriptionData{Topic: h.Topic, Expression: h.Subscription, Type: h.ExpressionType}
-		if err := checkSubscription(&own); err != nil {
-			return nil, err
-		}
-		return newSubscription(own), nil
+		return p.b.ownSubscription(h.Group, protocol.SubscriptionData{Topic: h.Topic, Expression: h.Subscription, Type: h.ExpressionType})
 	}
 	s, model, found := p.b.clients.subscription(h.Group, h.Topic)
 	switch {
@@ -116,7 +113,7 @@ func (p *pull) subscription() (*subscription, error) {
 	case s.data.Version < h.SubVersion:
 		return nil, protocol.Errorf(protocol.RespSubscriptionNotLatest, "the consumer's subscription not latest")
 	}
-	return s, nil
+	return p.b.groupSubscribed(h.Group, s, h.SubVersion)
 }
 
 // serve reads and answers; with hold an empty answer waits for a message instead.
@@ -128,6 +125,7 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 		Messages: min(messages, b.live().transferCount),
 		Bytes:    b.live().transferBytes,
 		Scanned:  max(filterScanBytes/entrySize, messages),
+		Probed:   filterProbeBytes,
 	}
 	if h.MaxBytes > 0 {
 		limits.Bytes = min(limits.Bytes, int(h.MaxBytes))
@@ -141,6 +139,10 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 			result.Release()
 			results.Put(result)
 			return nil, err
+		}
+		if result.Status == store.NoMatch && hold && p.woken && result.Next == result.End {
+			h.QueueOffset = result.Next // it was not for this pull, which goes on waiting
+			continue
 		}
 		// An empty queue at offset 0 and a queue's end are both held (PULL_NOT_FOUND).
 		if result.Status != store.NoMessage || !hold {
@@ -209,7 +211,7 @@ type heldPull struct {
 
 // Arrived implements the queue's Waiter: it runs in the middle of a confirmation and only hands the pull on.
 func (p *heldPull) Arrived(tagsCode int64) bool {
-	if p.match != nil && !p.match(tagsCode) {
+	if p.match.Tags != nil && !p.match.Tags(tagsCode) {
 		return false
 	}
 	p.b.woken(p)
@@ -319,6 +321,7 @@ func (b *Broker) serveHeld(p *heldPull, again bool) {
 		p.r.Reply(nil, nil)
 		return
 	}
+	p.pull.woken = true
 	left := p.deadline.Sub(b.c.Now())
 	p.h.SuspendMS = left.Milliseconds()
 	resp, err := p.serve(again && left > 0)

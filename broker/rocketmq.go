@@ -25,10 +25,12 @@ const (
 	fileGroups  = "subscriptionGroup.json"
 	fileOffsets = "consumerOffset.json"
 	fileDelays  = "delayOffset.json"
+	fileFilters = "consumerFilter.json"
 )
 
 // foreignTopics is TopicConfigSerializeWrapper, foreignGroups SubscriptionGroupManager; foreignOffsets is what ConsumerOffsetManager keeps by
-// topic@group and queue, foreignDelays ScheduleMessageService by level.
+// topic@group and queue, foreignDelays ScheduleMessageService by level, foreignFilters ConsumerFilterManager. The last are not given
+// back: RocketMQ takes them only with its own Bloom filter, and gets them again from the next heartbeats.
 type (
 	foreignTopics struct {
 		Topics      map[string]json.RawMessage `json:"topicConfigTable"`
@@ -44,6 +46,11 @@ type (
 	}
 	foreignDelays struct {
 		Offsets map[int32]int64 `json:"offsetTable"`
+	}
+	foreignFilters struct {
+		Topics map[string]struct {
+			Groups map[string]json.RawMessage `json:"groupFilterData"`
+		} `json:"filterDataByTopic"`
 	}
 )
 
@@ -63,7 +70,8 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 	var groups foreignGroups
 	var offsets foreignOffsets
 	var delays foreignDelays
-	for name, into := range map[string]any{fileTopics: &topics, fileGroups: &groups, fileOffsets: &offsets, fileDelays: &delays} {
+	var filters foreignFilters
+	for name, into := range map[string]any{fileTopics: &topics, fileGroups: &groups, fileOffsets: &offsets, fileDelays: &delays, fileFilters: &filters} {
 		if err := readForeign(files, files.PathJoin(config, name), into); err != nil {
 			return nil, err
 		}
@@ -95,6 +103,11 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 	for level, offset := range delays.Offsets {
 		m := delayProgress(level-1, offset)
 		put(kindDelay, m.Key, m.Value)
+	}
+	for topic, table := range filters.Topics {
+		for group, f := range table.Groups {
+			put(kindFilters, filterKey(group, topic), f)
+		}
 	}
 	if topics.DataVersion != nil {
 		put(kindTopics, "", protocol.MarshalBody(topics.DataVersion))

@@ -24,6 +24,8 @@ var configFiles = map[string]string{
 		"groupRetryPolicy":{"exponentialRetryPolicy":null,"type":"CUSTOMIZED"},"groupSysFlag":0,"notifyConsumerIdsChangedEnable":true,"retryMaxTimes":5,"retryQueueNums":1,"subscriptionDataSet":null,"whichBrokerWhenConsumeSlowly":1}}}`,
 	"consumerOffset.json": `{"dataVersion":{"counter":9},"offsetTable":{"Orders@Billing":{0:17,1:3},"%RETRY%Billing@Billing":{0:2}}}`,
 	"delayOffset.json":    `{"dataVersion":{"counter":2},"offsetTable":{1:0,3:12,16:1}}`,
+	"consumerFilter.json": `{"filterDataByTopic":{"Orders":{"groupFilterData":{"Billing":{"bloomFilterData":{"bitNum":112,"bitPos":[1,2,3]},"bornTime":1763700000000,
+		"clientVersion":1763700000001,"consumerGroup":"Billing","dead":false,"deadTime":0,"expression":"a > 5","expressionType":"SQL92","topic":"Orders"}},"topic":"Orders"}}}`,
 }
 
 func configDirectory(t testing.TB, files map[string]string) *vfs.MemFS {
@@ -72,6 +74,9 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 	if b.groups.mayRead("Billing", "Orders") {
 		t.Error("the group may read what it is forbidden to")
 	}
+	if f, ok := b.filters.find("Billing", "Orders"); !ok || f.Expression != "a > 5" || f.Version != 1763700000001 {
+		t.Errorf("filter %+v", f)
+	}
 	for k, want := range map[offsetKey]int64{{"Billing", "Orders", 0}: 17, {"Billing", "Orders", 1}: 3, {"Billing", "%RETRY%Billing", 0}: 2} {
 		if got, ok := b.offsets.find(k); !ok || got != want {
 			t.Errorf("offset of %v: %d, want %d", k, got, want)
@@ -107,6 +112,7 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 			slices.SortFunc(changes, func(a, b store.Mutation) int { return strings.Compare(a.Key, b.Key) })
 		}
 	}
+	delete(first, kindFilters) // they come with heartbeats
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Errorf("given back otherwise: %s", diff)
 	}

@@ -70,6 +70,7 @@ func (b *Broker) spawn(f func()) { go f() }
 func (b *Broker) Tick(now time.Time) {
 	b.expire(now)
 	b.clients.tick(now)
+	b.filters.tick(now)
 	b.traffic.tick(now)
 }
 

@@ -41,7 +41,7 @@ func TestStateIsInvisible(t *testing.T) {
 	n.ok(protocol.ReqLockBatchMQ, nil, lockBody("G", "c1", 0), nil)
 	end := n.metric(`apogee_log_position_bytes{position="confirmed"}`)
 	missing, denied, invalid := protocol.RespTopicNotExist, protocol.RespNoPermission, protocol.RespInvalidParameter
-	for _, kind := range []string{"topics", "groups", "offsets", "locks", "queues"} {
+	for _, kind := range []string{"topics", "groups", "offsets", "locks", "filters", "queues"} {
 		topic := message.StatePrefix + kind
 		n.run([]row{
 			{topic, protocol.ReqPullMessage, pullFields.with("topic", topic), "", missing, topic},

@@ -4,14 +4,18 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apogeemq/apogee/filter"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/store"
 )
 
 // subscription is what a group wants of a topic, ready to be matched.
 type subscription struct {
-	data protocol.SubscriptionData
-	tags []int64 // tags codes; none: every message
+	data       protocol.SubscriptionData
+	tags       []int64 // tags codes; none: every message
+	filter     *filter.Filter
+	properties func(properties []byte) bool // instead of the filter
 }
 
 // newSubscription prepares a heartbeat's subscription. Its hash codes are computed here: a client may send none.
@@ -42,10 +46,15 @@ func tagsCodes(expression string) []int64 {
 	return codes
 }
 
-// match returns the filter for reads; nil lets everything pass. Codes collide: the client compares the tags themselves.
-func (s *subscription) match() func(tagsCode int64) bool {
-	if len(s.tags) == 0 {
-		return nil
+// match returns the filter for reads. Codes of tags collide: the client compares the tags themselves.
+func (s *subscription) match() (m store.Match) {
+	switch {
+	case s.properties != nil:
+		m.Properties = s.properties
+	case s.filter != nil:
+		m.Properties = s.filter.Match
+	case len(s.tags) > 0:
+		m.Tags = func(tagsCode int64) bool { return slices.Contains(s.tags, tagsCode) }
 	}
-	return func(tagsCode int64) bool { return slices.Contains(s.tags, tagsCode) }
+	return m
 }

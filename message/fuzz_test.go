@@ -30,6 +30,14 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("%d bytes of %d", n, len(b))
 		}
 		_ = r.Verify(b[:n])
+		end, err := BodyEnd(b[:min(n, HeadSize)], n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, magic := Peek(b)
+		if p, err := PropertiesBehindBody(b[end:n], magic); err != nil || !bytes.Equal(p, r.Properties) {
+			t.Fatalf("without the body the properties are %q, %v, want %q", p, err, r.Properties)
+		}
 		if r.EncodedPropertiesSize() > MaxPropertiesSize || len(r.Topic) > 127 != (b[7] == MagicV2&0xff) {
 			return // such as no producer may send
 		}

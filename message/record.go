@@ -30,6 +30,9 @@ const (
 	// MinRecordSize is a V1 record with IPv4 hosts, no body, topic or properties.
 	MinRecordSize = fixedSize + 1
 
+	// HeadSize is what BodyEnd needs of a record.
+	HeadSize = 88 + 2*ipv6Extra
+
 	fixedSize         = 88 + 2 // up to and with the body length, and the properties length; without the topic length
 	offsetQueueOffset = 20
 	offsetPhysical    = 28
@@ -271,6 +274,43 @@ func Decode(b []byte) (r Record, n int, err error) {
 	r.PreparedOffset = int64(be.Uint64(b[at+4:]))
 	at += 12
 	return r, n, r.decodeVariable(b, at, magic)
+}
+
+// BodyEnd returns where in a record of size bytes its body ends. Of the record it needs the first HeadSize bytes, or all.
+func BodyEnd(head []byte, size int) (int, error) {
+	at := fixedSize - 2
+	if len(head) > offsetSysFlag+4 {
+		for flags := binary.BigEndian.Uint32(head[offsetSysFlag:]) & (FlagBornHostV6 | FlagStoreHostV6); flags != 0; flags &= flags - 1 {
+			at += ipv6Extra
+		}
+	}
+	if len(head) < at {
+		return 0, fmt.Errorf("%w: total %d", ErrSizes, size)
+	}
+	body := int64(int32(binary.BigEndian.Uint32(head[at-4:])))
+	if body < 0 || body > int64(size-at) {
+		return 0, fmt.Errorf("%w: body %d in a total of %d", ErrSizes, body, size)
+	}
+	return at + int(body), nil
+}
+
+// PropertiesBehindBody returns the properties from the part of a record that follows its body.
+func PropertiesBehindBody(b []byte, magic uint32) ([]byte, error) {
+	at := 1
+	if magic == MagicV2 {
+		at = 2
+	}
+	if len(b) < at {
+		return nil, fmt.Errorf("%w: %d bytes behind the body", ErrSizes, len(b))
+	}
+	topic := int(b[0])
+	if magic == MagicV2 {
+		topic = topic<<8 | int(b[1])
+	}
+	if at += topic + 2; len(b) < at || len(b)-at != int(int16(binary.BigEndian.Uint16(b[at-2:]))) {
+		return nil, fmt.Errorf("%w: topic %d in the %d bytes behind the body", ErrSizes, topic, len(b))
+	}
+	return b[at:], nil
 }
 
 // decodeVariable reads body, topic and properties, whose lengths must add up to the record's end.

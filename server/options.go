@@ -55,6 +55,8 @@ func Options() []Option {
 		number("queuesMax", "most queues of all topics together; a topic counts for one at least", func(c *Config) *int { return &c.QueuesMax }),
 		number("groupsMax", "most consumer groups", func(c *Config) *int { return &c.GroupsMax }),
 		boolean("traceTopicEnable", "have the topic for message traces", func(c *Config) *bool { return &c.TraceTopic }),
+		boolean("enablePropertyFilter", "take SQL92 subscriptions", func(c *Config) *bool { return &c.PropertyFilter }),
+		boolean("filterSupportRetry", "filter retry topics, where they are subscribed to by SQL92, by what the group wants of the topic that a message comes from", func(c *Config) *bool { return &c.FilterRetry }),
 		size("maxMessageSize", "longest message body", func(c *Config) *int64 { return &c.MessageBytesMax }),
 		size("maxTransferBytesOnMessageInMemory", "most bytes of one pull", func(c *Config) *int64 { return &c.TransferBytesMax }),
 		number("maxTransferCountOnMessageInMemory", "most messages of one pull", func(c *Config) *int64 { return &c.TransferCountMax }),

@@ -330,7 +330,7 @@ func (m *model) checkQueue(q *Queue, want []modelItem) {
 	}
 	at := m.random.IntN(len(want))
 	var r Result // a read from the middle on, of at most one message
-	if err := m.s.Read(&r, q, int64(at), ReadLimits{Messages: 1, Bytes: 1, Scanned: 10}, nil); err != nil || r.Next != int64(at)+1 {
+	if err := m.s.Read(&r, q, int64(at), ReadLimits{Messages: 1, Bytes: 1, Scanned: 10}, Match{}); err != nil || r.Next != int64(at)+1 {
 		m.t.Fatalf("read at %d: next %d, %v", at, r.Next, err)
 	}
 	if !bytes.Contains(bytes.Join(r.Slices, nil), []byte(want[at].body)) {

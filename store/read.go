@@ -29,6 +29,13 @@ type ReadLimits struct {
 	Messages int
 	Bytes    int // at least one message is returned whatever its size
 	Scanned  int // index entries looked at
+	Probed   int // bytes of the records whose properties were looked at, bodies included; one at least
+}
+
+// Match says which messages a read returns. Both functions see what is there for each message and must not keep it; nil matches all.
+type Match struct {
+	Tags       func(tagsCode int64) bool
+	Properties func(properties []byte) bool // as they are encoded in the record; asked only for what Tags lets pass
 }
 
 // Result is what a read found. The slices are whole records, valid until Release.
@@ -40,13 +47,14 @@ type Result struct {
 
 	pins    commitlog.Pins
 	entries []view.Entry
+	probe   probe
 }
 
 // Release gives the memory back that the slices are in.
 func (r *Result) Release() { r.pins.Release() }
 
-// Read returns messages of q from offset on into r, whose memory is reused. After an error r holds nothing. match sees an entry's tags code; nil matches all.
-func (s *Store) Read(r *Result, q *Queue, offset int64, limits ReadLimits, match func(tagsCode int64) bool) error {
+// Read returns messages of q from offset on into r, whose memory is reused. After an error r holds nothing.
+func (s *Store) Read(r *Result, q *Queue, offset int64, limits ReadLimits, match Match) error {
 	err := s.read(r, q, offset, limits, match)
 	if err != nil {
 		r.Release()
@@ -55,7 +63,7 @@ func (s *Store) Read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 	return err
 }
 
-func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match func(tagsCode int64) bool) error {
+func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match Match) error {
 	r.Slices, r.Bytes, r.Messages = r.Slices[:0], 0, 0
 	r.First, r.End = q.Bounds()
 	r.Next = offset
@@ -71,6 +79,7 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 		return nil
 	}
 	r.Status = NoMatch
+	r.probe.bytes = 0
 	for scanned := 0; scanned < limits.Scanned && r.Next < r.End; {
 		var err error
 		n := min(limits.Scanned-scanned, max(limits.Messages-r.Messages, 16))
@@ -78,22 +87,14 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 			return err
 		}
 		for _, e := range r.entries {
-			if !e.Hole() && (match == nil || match(e.TagsCode)) {
-				if r.Messages > 0 && r.Bytes+int(e.Size) > limits.Bytes {
-					return nil
-				}
-				r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins)
-				if errors.Is(err, commitlog.ErrGone) { // retention was faster
-					r.First, r.End = q.Bounds()
-					r.Status, r.Next = OffsetMoved, r.First
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				r.Status = Found
-				r.Bytes += int(e.Size)
-				r.Messages++
+			enough, err := s.take(r, e, limits, match)
+			if errors.Is(err, commitlog.ErrGone) { // retention was faster
+				r.First, r.End = q.Bounds()
+				r.Status, r.Next = OffsetMoved, r.First
+				return nil
+			}
+			if enough || err != nil {
+				return err
 			}
 			r.Next++
 			scanned++
@@ -113,6 +114,79 @@ func (s *Store) ReadPosition(r *Result, position int64, size int32) (err error) 
 		return notFound(position, err)
 	}
 	return nil
+}
+
+// take adds a message to the result if it matches; enough says that the limits forbid it.
+func (s *Store) take(r *Result, e view.Entry, limits ReadLimits, match Match) (enough bool, err error) {
+	if e.Hole() || match.Tags != nil && !match.Tags(e.TagsCode) {
+		return false, nil
+	}
+	if match.Properties != nil {
+		if r.probe.bytes > 0 && r.probe.bytes+int(e.Size) > limits.Probed {
+			return true, nil
+		}
+		r.probe.bytes += int(e.Size)
+		properties, err := r.probe.properties(s.log, e)
+		matches := err == nil && match.Properties(properties)
+		r.probe.pins.Release()
+		if !matches {
+			return false, err
+		}
+	}
+	if r.Messages > 0 && r.Bytes+int(e.Size) > limits.Bytes {
+		return true, nil
+	}
+	if r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins); err != nil {
+		return false, err
+	}
+	r.Status = Found
+	r.Bytes += int(e.Size)
+	r.Messages++
+	return false, nil
+}
+
+// probe looks at the properties of one record after the other, without its body.
+type probe struct {
+	pins   commitlog.Pins
+	slices [][]byte
+	copied []byte // what lies in two blocks of the log
+	bytes  int    // length of the records looked at
+}
+
+// properties returns the record's, valid until the pins are released.
+func (p *probe) properties(log *commitlog.Log, e view.Entry) ([]byte, error) {
+	head, err := p.read(log, e.Position, min(int(e.Size), message.HeadSize))
+	if err != nil {
+		return nil, err
+	}
+	end, err := message.BodyEnd(head, int(e.Size))
+	if err != nil {
+		return nil, fmt.Errorf("log position %d: %w", e.Position, err)
+	}
+	_, magic := message.Peek(head)
+	rest, err := p.read(log, e.Position+int64(end), int(e.Size)-end)
+	if err != nil {
+		return nil, err
+	}
+	properties, err := message.PropertiesBehindBody(rest, magic)
+	if err != nil {
+		return nil, fmt.Errorf("log position %d: %w", e.Position, err)
+	}
+	return properties, nil
+}
+
+func (p *probe) read(log *commitlog.Log, position int64, n int) (data []byte, err error) {
+	if p.slices, err = log.Slices(p.slices[:0], position, n, &p.pins); err != nil {
+		return nil, err
+	}
+	if len(p.slices) == 1 {
+		return p.slices[0], nil
+	}
+	p.copied = p.copied[:0]
+	for _, s := range p.slices {
+		p.copied = append(p.copied, s...)
+	}
+	return p.copied, nil
 }
 
 // InMemory tells whether the message at offset can be read without the disk.

@@ -283,7 +283,7 @@ func checkAround(t *testing.T, s *Store, n int, bad int64) {
 	_, end := q.Bounds()
 	var r Result
 	for i := range int64(n) {
-		if err := s.Read(&r, q, i, ReadLimits{Messages: 1, Bytes: 1, Scanned: 1}, nil); err != nil {
+		if err := s.Read(&r, q, i, ReadLimits{Messages: 1, Bytes: 1, Scanned: 1}, Match{}); err != nil {
 			t.Fatal(err)
 		}
 		raw := string(bytes.Join(r.Slices, nil))

@@ -90,7 +90,7 @@ func TestTheLogIsKeptWithinItsSize(t *testing.T) {
 		t.Fatalf("found by key: %v", got)
 	}
 	var r Result
-	if err := s.Read(&r, s.Queue("T", 0), 5, ReadLimits{Messages: 1, Bytes: 1, Scanned: 10}, nil); err != nil || r.Status != OffsetMoved || r.Next != int64(from) {
+	if err := s.Read(&r, s.Queue("T", 0), 5, ReadLimits{Messages: 1, Bytes: 1, Scanned: 10}, Match{}); err != nil || r.Status != OffsetMoved || r.Next != int64(from) {
 		t.Fatalf("read of a removed message: status %d, next %d, %v", r.Status, r.Next, err)
 	}
 	if _, _, err := s.RecordAt(0); !errors.Is(err, ErrNotFound) {
@@ -276,7 +276,7 @@ func TestReadersMeetNoRecycledSegment(t *testing.T) {
 				}
 				q := s.Queue("T", 0)
 				first, _ := q.Bounds()
-				if err := s.Read(&r, q, first, ReadLimits{Messages: 32, Bytes: 256 << 10, Scanned: 100}, nil); err != nil {
+				if err := s.Read(&r, q, first, ReadLimits{Messages: 32, Bytes: 256 << 10, Scanned: 100}, Match{}); err != nil {
 					t.Errorf("read from %d: %v", first, err)
 					return
 				}

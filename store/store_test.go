@@ -63,7 +63,7 @@ func readAll(t testing.TB, s *Store, q *Queue) (bodies []string) {
 	var r Result
 	first, end := q.Bounds()
 	for at := first; at < end; at = r.Next {
-		if err := s.Read(&r, q, at, ReadLimits{Messages: 32, Bytes: 256 << 10, Scanned: 800}, nil); err != nil {
+		if err := s.Read(&r, q, at, ReadLimits{Messages: 32, Bytes: 256 << 10, Scanned: 800}, Match{}); err != nil {
 			t.Fatal(err)
 		}
 		if r.Status != Found {
@@ -288,7 +288,7 @@ func BenchmarkRead(b *testing.B) {
 				if at+perRead > end {
 					at = 0
 				}
-				if err := s.Read(&r, q, at, ReadLimits{Messages: perRead, Bytes: 1 << 20, Scanned: 800}, nil); err != nil || r.Messages != perRead {
+				if err := s.Read(&r, q, at, ReadLimits{Messages: perRead, Bytes: 1 << 20, Scanned: 800}, Match{}); err != nil || r.Messages != perRead {
 					b.Fatal(err, r.Messages)
 				}
 				at = r.Next

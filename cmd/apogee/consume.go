@@ -28,7 +28,7 @@ const (
 type consume struct {
 	clusterFlags
 	group, from, until, tag string
-	broker                  string
+	sql, broker             string
 	queue                   int32
 	follow, commit, table   bool
 	max                     int64
@@ -42,7 +42,7 @@ func newConsumeCommand() *cobra.Command {
 		Long: "Prints a topic's messages in the order in which they were stored, bodies only unless --table or --json is given.\n\n" +
 			"It reads all queues itself, beside the group's members if there are any. With --group it begins where the group stands, and\n" +
 			"with --commit it moves the group's offsets past what it printed.",
-		Example: "  apogee consume orders\n  apogee consume orders --follow --tag 'paid || shipped'\n  apogee consume orders --from 2026-01-31T08:00:00Z --max 10 --table",
+		Example: "  apogee consume orders\n  apogee consume orders --follow --tag 'paid || shipped'\n  apogee consume orders --sql 'price > 5 AND region IS NOT NULL'\n  apogee consume orders --from 2026-01-31T08:00:00Z --max 10 --table",
 		Args:    takes("topic"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withCluster(c, &f.clusterFlags, func(ctx context.Context, cl *cluster) error { return f.run(ctx, c, cl, args[0]) })
@@ -69,6 +69,8 @@ func (f *consume) addSelection(c *cobra.Command) {
 	fs.StringVar(&f.until, "until", "", "end before this offset or time")
 	fs.Int64Var(&f.max, "max", 0, "stop after this many messages (0: no limit)")
 	fs.StringVar(&f.tag, "tag", "*", "tags, as in 'a || b'")
+	fs.StringVar(&f.sql, "sql", "", "what properties must be (SQL92), as in \"price > 5 AND region IN ('eu', 'us')\"")
+	c.MarkFlagsMutuallyExclusive("tag", "sql")
 	fs.StringVar(&f.broker, "broker", "", "queues of this broker only (name)")
 	fs.Int32Var(&f.queue, "queue", f.queue, "queue of this id only (-1: all)")
 	completeFlag(c, "broker", brokerNames)
@@ -322,7 +324,7 @@ func (f *consume) pull(topic string, r *reader, suspend time.Duration) pullReque
 	if group == "" {
 		group = toolsGroup
 	}
-	return pullRequest{group: group, topic: topic, queue: r.queue, offset: r.next, count: pullCount, expression: f.tag, suspend: suspend}
+	return pullRequest{group: group, topic: topic, queue: r.queue, offset: r.next, count: pullCount, expression: f.tag, sql: f.sql, suspend: suspend}
 }
 
 // followAll long-polls every queue until the context ends.

@@ -21,6 +21,7 @@ type pullRequest struct {
 	offset       int64
 	count        int32
 	expression   string        // tags, or *
+	sql          string        // instead of the tags
 	suspend      time.Duration // how long the broker may hold it while there is nothing
 }
 
@@ -36,6 +37,9 @@ func (c *cluster) pull(ctx context.Context, q pullRequest) (*pulled, error) {
 	h := &protocol.PullHeader{
 		Group: q.group, Topic: q.topic, QueueID: q.queue.id, QueueOffset: q.offset, MaxMessages: q.count,
 		SysFlag: protocol.PullSubscription, Subscription: q.expression, SubVersion: time.Now().UnixMilli(), ExpressionType: protocol.ExpressionTag,
+	}
+	if q.sql != "" {
+		h.Subscription, h.ExpressionType = q.sql, protocol.ExpressionSQL92
 	}
 	if q.suspend > 0 {
 		h.SysFlag |= protocol.PullSuspend
