@@ -9,7 +9,6 @@ import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.util.List;
 import java.util.TreeSet;
-import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Predicate;
 import java.util.regex.Matcher;
@@ -36,21 +35,8 @@ class MqadminTest {
     @BeforeAll
     static void start() throws Exception {
         Files.deleteIfExists(OUTPUTS);
-        CompletableFuture<MqadminNode> starting = CompletableFuture.supplyAsync(() -> started(MqadminNode::original));
-        apogee = started(MqadminNode::apogee);
-        original = starting.join();
-    }
-
-    private interface Starter {
-        MqadminNode start() throws Exception;
-    }
-
-    private static MqadminNode started(Starter starter) {
-        try {
-            return starter.start();
-        } catch (Exception e) {
-            throw new IllegalStateException(e);
-        }
+        apogee = MqadminNode.apogee();
+        original = MqadminNode.original();
     }
 
     @AfterAll
