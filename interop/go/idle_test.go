@@ -15,12 +15,13 @@ import (
 )
 
 const (
-	idleConnections   = 10_000
-	idleBytesMax      = 16 << 10 // of resident memory for each
-	idleConsumers     = 1_000
-	idleConsumersLook = 10 * time.Second
-	idleCPUMax        = 0.05 // of a core; 1% on a machine with nothing else to do
-	addressesUsed     = 8    // 127.0.0.1 and on: each has its own ports
+	idleConnections    = 10_000
+	idleBytesMax       = 16 << 10 // of resident memory for each
+	idleConsumers      = 1_000
+	idleConsumersLooks = 2
+	idleConsumersLook  = 6 * time.Second
+	idleCPUMax         = 0.03 // of a core; 1% on a machine with nothing else to do
+	addressesUsed      = 8    // 127.0.0.1 and on: each has its own ports
 )
 
 // dialFrom connects from one of several loopback addresses.
@@ -97,9 +98,12 @@ func TestAThousandWaitingConsumers(t *testing.T) {
 		})
 	}
 	conns.Wait()
-	began, used := time.Now(), metrics(t, s)[cpuMetric]
-	time.Sleep(idleConsumersLook)
-	load := (metrics(t, s)[cpuMetric] - used) / time.Since(began).Seconds()
+	load := 0.0
+	for range idleConsumersLooks { // the last one counts: at first the groups' state is on its way to disk
+		began, used := time.Now(), metrics(t, s)[cpuMetric]
+		time.Sleep(idleConsumersLook)
+		load = (metrics(t, s)[cpuMetric] - used) / time.Since(began).Seconds()
+	}
 	fmt.Printf("waiting consumers: %d, %.2f%% of a core\n", idleConsumers, 100*load)
 	if load > idleCPUMax {
 		t.Errorf("%d waiting consumers take %.1f%% of a core, want at most %.0f%%", idleConsumers, 100*load, 100*idleCPUMax)
