@@ -19,12 +19,12 @@ import (
 
 // A base, state/<log position>.snap, integers big-endian:
 //
-//	magic "APOGEEB" 7, format version 1, log position 8, last record's position 8, last store time 8
+//	magic "APOGEEB" 7, format version 1, epoch 8 (not in version 1), log position 8, last record's position 8, last store time 8
 //	entries: kind of key 1 ('n' or 's'), key length 4, key, value length 4, value
 //	end: 0 1, CRC-32C of all before 4
 const (
 	baseMagic   = "APOGEEB"
-	baseFormat  = 1
+	baseFormat  = 2
 	baseSuffix  = ".snap"
 	basesKept   = 2
 	baseKeyMax  = 64 << 10
@@ -155,6 +155,7 @@ type baseWriter struct {
 func (b *baseWriter) Header(a view.Applied) error {
 	be := binary.BigEndian
 	b.buf = append(append(b.buf[:0], baseMagic...), baseFormat)
+	b.buf = be.AppendUint64(b.buf, 0) // epoch: a single node's is 0
 	b.buf = be.AppendUint64(b.buf, uint64(a.Position))
 	b.buf = be.AppendUint64(b.buf, uint64(a.LastRecord))
 	b.buf = be.AppendUint64(b.buf, uint64(a.StoreTime))
@@ -216,18 +217,25 @@ func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.App
 		return a, err
 	}
 	r := &baseReader{r: bufio.NewReader(f), left: int(st.Size()), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
-	head := r.take(len(baseMagic) + 1 + 24)
+	head := r.take(len(baseMagic) + 1)
 	if r.err != nil {
 		return a, r.err
 	}
 	if string(head[:len(baseMagic)]) != baseMagic {
 		return a, fmt.Errorf("not a base")
 	}
-	if v := head[len(baseMagic)]; v > baseFormat {
+	v := head[len(baseMagic)]
+	if v > baseFormat {
 		return a, fmt.Errorf("format version %d, the newest known is %d: %w", v, baseFormat, ErrVersion)
 	}
 	be := binary.BigEndian
-	numbers := head[len(baseMagic)+1:]
+	if v > 1 {
+		r.take(8) // epoch
+	}
+	numbers := r.take(24)
+	if r.err != nil {
+		return a, r.err
+	}
 	a = view.Applied{Position: int64(be.Uint64(numbers)), LastRecord: int64(be.Uint64(numbers[8:])), StoreTime: int64(be.Uint64(numbers[16:]))}
 	for r.err == nil {
 		kind := r.take(1)
@@ -289,11 +297,16 @@ func syncDir(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// A mark is a log position in a file of its own: position 8, CRC-32C 4. It is written aside and renamed. The checkpoint, a position that
-// was on stable storage, is only a lower bound: it is not synced, and counts as absent when it is torn.
+// A mark is a log position in a file of its own: format version 1, position 8, CRC-32C 4. It is written aside and renamed. The checkpoint,
+// a position that was on stable storage, is only a lower bound: it is not synced, and counts as absent when it is torn.
+
+const (
+	markFormat = 1
+	markBytes  = 13
+)
 
 func writeMark(fs vfs.FS, path string, position int64, durable bool) error {
-	b := binary.BigEndian.AppendUint64(nil, uint64(position))
+	b := binary.BigEndian.AppendUint64([]byte{markFormat}, uint64(position))
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	return writeAside(fs, path, b, durable)
 }
@@ -327,9 +340,19 @@ func readMark(files vfs.FS, path string) (position int64, found bool, err error)
 		return 0, false, err
 	}
 	defer f.Close()
-	b := make([]byte, 12)
-	if _, err := io.ReadFull(f, b); err != nil || crc32.Checksum(b[:8], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[8:]) {
-		return 0, false, nil //nolint:nilerr // torn
+	b, err := io.ReadAll(io.LimitReader(f, markBytes))
+	if err != nil {
+		return 0, false, err
 	}
-	return int64(binary.BigEndian.Uint64(b)), true, nil
+	number, version := b, byte(0)
+	if len(b) == markBytes { // older ones have no version
+		number, version = b[1:], b[0]
+	}
+	if len(number) != markBytes-1 || crc32.Checksum(b[:len(b)-4], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(number[8:]) {
+		return 0, false, nil // torn
+	}
+	if version > markFormat {
+		return 0, false, fmt.Errorf("%s: format version %d, the newest known is %d: %w", path, version, markFormat, ErrVersion)
+	}
+	return int64(binary.BigEndian.Uint64(number)), true, nil
 }

@@ -13,10 +13,11 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
-// The model test drives a store with what a string of bytes says, and compares it with a plain list of what was appended. Fuzzing
-// makes a failing string short.
+// The model test drives a store with what rapid draws, and compares it with a plain list of what was appended. rapid, and fuzzing, make
+// what fails short.
 
 // modelItem is what was appended: a message, which may wait or end the wait of another, a change of state, or the deletion of a topic.
 type modelItem struct {
@@ -52,8 +53,7 @@ type modelQueue struct {
 }
 
 type model struct {
-	t       testing.TB
-	dice    []byte
+	t       *rapid.T
 	config  Config
 	disk    *testDisk
 	random  *rand.Rand
@@ -63,21 +63,18 @@ type model struct {
 	appends int
 }
 
-// roll takes the next byte, as a number below n.
-func (m *model) roll(n int) int {
-	if len(m.dice) == 0 {
-		return 0
-	}
-	b := m.dice[0]
-	m.dice = m.dice[1:]
-	return int(b) % n
-}
+// roll draws a number below n.
+func (m *model) roll(n int) int { return rapid.IntRange(0, n-1).Draw(m.t, "roll") }
 
 func (m *model) topic() string { return fmt.Sprint("T", m.roll(3)) }
 func (m *model) key() string   { return fmt.Sprint("k", m.roll(4)) }
 
-func runModel(t testing.TB, dice []byte, seed uint64) {
-	m := &model{t: t, dice: dice, random: rand.New(rand.NewPCG(seed, 2)), disk: newTestDisk()}
+// modelStepsMax bounds a run.
+const modelStepsMax = 250
+
+func runModel(t *rapid.T) {
+	random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 2)) // of what a crash leaves
+	m := &model{t: t, random: random, disk: newTestDisk()}
 	m.now.Store(1000)
 	m.config = memConfig(m.disk)
 	m.config.SegmentBytes = 32 << 10
@@ -87,11 +84,11 @@ func runModel(t testing.TB, dice []byte, seed uint64) {
 	pendingHooks(&m.config)
 	m.config.Now = func() time.Time { return time.UnixMilli(m.now.Load()) }
 	m.open()
-	for len(m.dice) > 0 {
+	defer func() { mustClose(t, m.s) }()
+	for range rapid.IntRange(1, modelStepsMax).Draw(t, "steps") {
 		m.step()
 	}
 	m.check()
-	mustClose(t, m.s)
 }
 
 func (m *model) open() Recovery {
@@ -365,28 +362,6 @@ func (m *model) checkKeys(topic string, log []modelItem) {
 	}
 }
 
-func TestTheStoreIsAsTheModelSays(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 4
-	}
-	first := uint64(time.Now().UnixNano())
-	for i := range rounds {
-		seed := first + uint64(i)
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			random := rand.New(rand.NewPCG(seed, 1))
-			dice := make([]byte, 100+random.IntN(1500))
-			for i := range dice {
-				dice[i] = byte(random.Uint32())
-			}
-			runModel(t, dice, seed)
-		})
-	}
-}
+func TestTheStoreIsAsTheModelSays(t *testing.T) { rapid.Check(t, runModel) }
 
-func FuzzStore(f *testing.F) {
-	f.Add([]byte{0, 3, 1, 1, 20, 2, 12, 14, 15, 1, 5, 9, 1, 0}, uint64(1))
-	f.Fuzz(func(t *testing.T, dice []byte, seed uint64) {
-		runModel(t, dice[:min(len(dice), 2000)], seed)
-	})
-}
+func FuzzStore(f *testing.F) { f.Fuzz(rapid.MakeFuzz(runModel)) }

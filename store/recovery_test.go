@@ -23,7 +23,7 @@ import (
 )
 
 // everything lists all that the view says: queues with their entries, state, and where keys are.
-func everything(t testing.TB, s *Store, kinds []string, topics, keys []string) map[string]string {
+func everything(t tester, s *Store, kinds []string, topics, keys []string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	s.view.Each(func(q *Queue) {
@@ -69,7 +69,7 @@ func everything(t testing.TB, s *Store, kinds []string, topics, keys []string) m
 	return all
 }
 
-func update(t testing.TB, s *Store, kind string, changes ...Mutation) {
+func update(t tester, s *Store, kind string, changes ...Mutation) {
 	t.Helper()
 	done := make(chan error, 1)
 	if err := s.UpdateState(kind, changes, func(err error) { done <- err }); err != nil {
@@ -80,7 +80,7 @@ func update(t testing.TB, s *Store, kind string, changes ...Mutation) {
 	}
 }
 
-func mustClose(t testing.TB, s *Store) {
+func mustClose(t tester, s *Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -524,22 +524,32 @@ func TestAFailedSyncStopsTheStoreAndCloseReturns(t *testing.T) {
 	}
 }
 
-func TestTornMarksCountAsAbsent(t *testing.T) {
+func TestMarks(t *testing.T) {
 	fs := vfs.NewMem()
 	if err := writeMark(fs, "mark", 77, true); err != nil {
 		t.Fatal(err)
 	}
-	if at, found, err := readMark(fs, "mark"); at != 77 || !found || err != nil {
-		t.Fatal(at, found, err)
+	whole := readFileT(t, fs, "mark")
+	seal := func(b []byte) []byte {
+		return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	}
-	f, err := fs.Create("mark", vfs.WriteCategoryUnspecified)
-	if err == nil {
-		_, err = f.Write(binary.BigEndian.AppendUint64(nil, 77))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if at, found, err := readMark(fs, "mark"); at != 0 || found || err != nil {
-		t.Fatal(at, found, err)
+	unversioned := binary.BigEndian.AppendUint64(nil, 77)
+	for name, c := range map[string]struct {
+		content []byte
+		at      int64
+		found   bool
+		err     error
+	}{
+		"whole":       {whole, 77, true, nil},
+		"unversioned": {seal(unversioned), 77, true, nil},
+		"newer":       {seal(append([]byte{markFormat + 1}, unversioned...)), 0, false, ErrVersion},
+		"torn":        {whole[:9], 0, false, nil},
+		"empty":       {nil, 0, false, nil},
+		"flipped":     {append([]byte{whole[0] ^ 1}, whole[1:]...), 0, false, nil},
+	} {
+		writeFiles(t, fs, map[string][]byte{"dir/mark": c.content})
+		if at, found, err := readMark(fs, "dir/mark"); at != c.at || found != c.found || !errors.Is(err, c.err) {
+			t.Errorf("%s: %d %v %v", name, at, found, err)
+		}
 	}
 }

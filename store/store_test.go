@@ -22,7 +22,16 @@ func memConfig(fs vfs.FS) Config {
 		Logger: slog.New(slog.DiscardHandler)}
 }
 
-func mustOpen(t testing.TB, c Config) (*Store, Recovery) {
+// tester is what a test and rapid's runs of one have in common.
+type tester interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func mustOpen(t tester, c Config) (*Store, Recovery) {
 	t.Helper()
 	s, rec, err := Open(c)
 	if err != nil {
@@ -45,7 +54,7 @@ func entryFor(q *Queue, body []byte, key string) Entry {
 }
 
 // put appends one batch and waits for its confirmation.
-func put(t testing.TB, s *Store, entries ...Entry) *Batch {
+func put(t tester, s *Store, entries ...Entry) *Batch {
 	t.Helper()
 	done := make(chan error, 1)
 	b := &Batch{Entries: entries, Done: func(_ *Batch, err error) { done <- err }}
@@ -58,7 +67,7 @@ func put(t testing.TB, s *Store, entries ...Entry) *Batch {
 	return b
 }
 
-func readAll(t testing.TB, s *Store, q *Queue) (bodies []string) {
+func readAll(t tester, s *Store, q *Queue) (bodies []string) {
 	t.Helper()
 	var r Result
 	first, end := q.Bounds()
