@@ -75,13 +75,6 @@ func Options() []Option {
 		{Key: "diskSpaceWarningLevelRatio", Usage: "percent of the disk in use from which on messages are refused; 0: never", set: percent(func(c *Config) *float64 { return &c.Retention.FullRatio })},
 		size("diskFreeBytes", "with this much free, a disk does not count as full, whatever its percentage", func(c *Config) *int64 { return &c.Retention.FreeBytes }),
 		boolean("acceptDamage", "take messages although the middle of the log is damaged", func(c *Config) *bool { return &c.AcceptDamage }),
-		size("frameBytesMax", "longest frame", func(c *Config) *int64 { return &c.FrameBytesMax }),
-		size("outBytesMax", "most output that a connection may leave unread", func(c *Config) *int64 { return &c.OutBytesMax }),
-		size("requestBytesMax", "most bytes of a connection's requests that are not answered, 2 KiB for each besides", func(c *Config) *int64 { return &c.RequestBytesMax }),
-		size("connectionBytesMax", "memory of all connections of a role; 0: half of memoryMax, but 128 MiB at least", func(c *Config) *int64 { return &c.ConnectionBytesMax }),
-		number("connectionsMax", "most connections of one port", func(c *Config) *int64 { return &c.ConnectionsMax }),
-		period("idleTimeout", "a connection without traffic is closed", func(c *Config) *time.Duration { return &c.IdleTimeout }),
-		period("drainTimeout", "for what is in flight at a stop", func(c *Config) *time.Duration { return &c.DrainTimeout }),
 		{Key: "tls.server.mode", Flag: "tls-mode", Usage: "disabled, permissive or enforcing", set: setTLS},
 		text("tlsCertPath", "certificate (PEM); empty: self-signed", func(c *Config) *string { return &c.TLSCert }),
 		text("tlsKeyPath", "key of the certificate (PEM)", func(c *Config) *string { return &c.TLSKey }),
@@ -89,6 +82,7 @@ func Options() []Option {
 		text("logLevel", "debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }),
 	}
 	list = append(list, timerOptions()...)
+	list = append(list, connectionOptions()...)
 	for _, name := range namesrv.PropertyNames() {
 		list = append(list, Option{Key: name, Usage: "as in RocketMQ's name server",
 			set: func(c *Config, v string) error { return c.Namesrv.Set(name, v) }})
@@ -109,6 +103,19 @@ func timerOptions() []Option {
 		number("timerPrecisionMs", "what TIMER_OUT_MS is rounded to: 100, 200, 500 or 1000; messages are delivered at their moment", func(c *Config) *int64 { return &c.TimerPrecisionMS }),
 		size("timerLiveBytesMax", "most bytes of messages that wait for a moment; beyond it such sends are refused", func(c *Config) *int64 { return &c.TimerLiveBytesMax }),
 		boolean("recallMessageEnable", "let producers recall messages that wait for a moment", func(c *Config) *bool { return &c.Recall }),
+	}
+}
+
+// connectionOptions are the limits of connections.
+func connectionOptions() []Option {
+	return []Option{
+		size("frameBytesMax", "longest frame", func(c *Config) *int64 { return &c.FrameBytesMax }),
+		size("outBytesMax", "most output that a connection may leave unread", func(c *Config) *int64 { return &c.OutBytesMax }),
+		size("requestBytesMax", "most bytes of a connection's requests that are not answered, 2 KiB for each besides", func(c *Config) *int64 { return &c.RequestBytesMax }),
+		size("connectionBytesMax", "memory of all connections of a role; 0: half of memoryMax, but 128 MiB at least", func(c *Config) *int64 { return &c.ConnectionBytesMax }),
+		number("connectionsMax", "most connections of one port", func(c *Config) *int64 { return &c.ConnectionsMax }),
+		period("idleTimeout", "a connection without traffic is closed", func(c *Config) *time.Duration { return &c.IdleTimeout }),
+		period("drainTimeout", "for what is in flight at a stop", func(c *Config) *time.Duration { return &c.DrainTimeout }),
 	}
 }
 

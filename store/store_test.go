@@ -40,7 +40,10 @@ func mustOpen(t tester, c Config) (*Store, Recovery) {
 	return s, rec
 }
 
-var host = netip.MustParseAddrPort("127.0.0.1:10911")
+var (
+	host   = netip.MustParseAddrPort("127.0.0.1:10911")
+	v6Host = netip.MustParseAddrPort("[fd00::1]:10911")
+)
 
 func entryFor(q *Queue, body []byte, key string) Entry {
 	e := Entry{Target: q, Sequence: &q.Sequence, BodyCRC: crc32.ChecksumIEEE(body)}
