@@ -1,10 +1,8 @@
 package broker
 
 import (
-	"encoding/base64"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
@@ -14,29 +12,6 @@ import (
 
 // recallTag marks a recall's record (RecallMessageProcessor.RECALL_MESSAGE_TAG).
 const recallTag = "_RECALL_TAG_"
-
-// recallTarget is what a recall handle names.
-type recallTarget struct {
-	topic, broker, uniqueKey string
-	at                       int64 // ms
-}
-
-// parseRecallHandle reads the form of recallHandle.
-func parseRecallHandle(handle string) (t recallTarget, ok bool) {
-	raw, err := base64.URLEncoding.DecodeString(handle)
-	if err != nil {
-		raw, err = base64.RawURLEncoding.DecodeString(handle) // Java's decoder does not ask for the padding
-	}
-	words := strings.Split(string(raw), " ")
-	if err != nil || len(words) < 5 || words[0] != "v1" {
-		return t, false
-	}
-	at, ok := protocol.ParseInt([]byte(words[3]))
-	if !ok {
-		at = -1
-	}
-	return recallTarget{topic: words[1], broker: words[2], at: at, uniqueKey: words[4]}, true
-}
 
 // recall answers RECALL_MESSAGE (370) once its record is confirmed. Its checks come in RocketMQ's order.
 func (b *Broker) recall(r *remoting.Request) (*remoting.Response, error) {
@@ -55,17 +30,17 @@ func (b *Broker) recall(r *remoting.Request) (*remoting.Response, error) {
 	case b.topics.find(h.Topic) == nil:
 		return nil, protocol.Errorf(protocol.RespTopicNotExist, "recall failed, the topic[%s] not exist", h.Topic)
 	}
-	target, ok := parseRecallHandle(h.Handle)
+	target, err := protocol.ParseRecallHandle(h.Handle)
 	now := b.c.Now().UnixMilli()
 	switch {
-	case !ok:
-		return nil, illegal("recall handle is invalid: %.40q", h.Handle)
-	case target.topic != h.Topic:
-		return nil, illegal("recall failed, topic not match: the handle is of topic %s, not of %s", target.topic, h.Topic)
-	case target.broker != b.c.Name:
-		return nil, illegal("recall failed, broker service not available: the handle is of broker %s", target.broker)
-	case target.at <= now || target.at-now >= b.c.TimerMaxDelaySec*1000:
-		return nil, illegal("recall failed, timestamp invalid: %d, it is %d, and timerMaxDelaySec is %d", target.at, now, b.c.TimerMaxDelaySec)
+	case err != nil:
+		return nil, illegal("%s", err)
+	case target.Topic != h.Topic:
+		return nil, illegal("recall failed, topic not match: the handle is of topic %s, not of %s", target.Topic, h.Topic)
+	case target.Broker != b.c.Name:
+		return nil, illegal("recall failed, broker service not available: the handle is of broker %s", target.Broker)
+	case target.At <= now || target.At-now >= b.c.TimerMaxDelaySec*1000:
+		return nil, illegal("recall failed, timestamp invalid: %d, it is %d, and timerMaxDelaySec is %d", target.At, now, b.c.TimerMaxDelaySec)
 	}
 	e := b.recallOf(&target, h.ProducerGroup, r)
 	if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize {
@@ -78,7 +53,7 @@ func (b *Broker) recall(r *remoting.Request) (*remoting.Response, error) {
 				r.Reply(nil, protocol.Errorf(protocol.RespSystemError, "recall failed, execute error: %s", err))
 				return
 			}
-			resp := remoting.Respond(protocol.RespSuccess, &protocol.RecallResult{MessageID: target.uniqueKey})
+			resp := remoting.Respond(protocol.RespSuccess, &protocol.RecallResult{MessageID: target.UniqueKey})
 			resp.Fields.Add(message.PropRegion, b.c.Region)
 			r.Reply(resp, nil)
 		},
@@ -90,7 +65,7 @@ func (b *Broker) recall(r *remoting.Request) (*remoting.Response, error) {
 }
 
 // recallOf makes the entry of a recall (RecallMessageProcessor.buildMessage).
-func (b *Broker) recallOf(t *recallTarget, group string, r *remoting.Request) store.Entry {
+func (b *Broker) recallOf(t *protocol.RecallHandle, group string, r *remoting.Request) store.Entry {
 	now := b.c.Now().UnixMilli()
 	var born, local netip.AddrPort
 	if r.Conn != nil {
@@ -100,10 +75,10 @@ func (b *Broker) recallOf(t *recallTarget, group string, r *remoting.Request) st
 	}
 	var p []byte
 	for _, pair := range [][2]string{
-		{message.PropTimerDelete, t.uniqueKey}, {message.PropUniqueKey, t.uniqueKey}, {message.PropTags, recallTag},
-		{message.PropTimerDeliver, strconv.FormatInt(t.at, 10)}, {message.PropBornTimestamp, strconv.FormatInt(now, 10)},
-		{message.PropProducerGroup, group}, {message.PropTimerOut, strconv.FormatInt(b.out(t.at), 10)},
-		{message.PropRealTopic, t.topic}, {message.PropRealQueueID, "0"},
+		{message.PropTimerDelete, t.UniqueKey}, {message.PropUniqueKey, t.UniqueKey}, {message.PropTags, recallTag},
+		{message.PropTimerDeliver, strconv.FormatInt(t.At, 10)}, {message.PropBornTimestamp, strconv.FormatInt(now, 10)},
+		{message.PropProducerGroup, group}, {message.PropTimerOut, strconv.FormatInt(b.out(t.At), 10)},
+		{message.PropRealTopic, t.Topic}, {message.PropRealQueueID, "0"},
 	} {
 		if pair[1] != "" {
 			p = message.AppendProperty(p, pair[0], []byte(pair[1]))

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -204,16 +203,16 @@ func (b *Broker) deliveredTimed(source *message.Record, arena []byte) []byte {
 	return arena
 }
 
-// recallHandle returns what a message that waits for its moment is recalled by, empty for one that cannot be (RecallMessageHandle,
-// SendMessageProcessor.attachRecallHandle).
+// recallHandle returns what a message that waits for its moment is recalled by, empty for one that cannot be
+// (SendMessageProcessor.attachRecallHandle).
 func (b *Broker) recallHandle(r *message.Record) string {
 	topic, out := message.Property(r.Properties, message.PropRealTopic), message.Property(r.Properties, message.PropTimerOut)
 	n, ok := protocol.ParseInt(out)
 	if string(r.Topic) != message.TopicTimerWheel || !ok || topic == nil || strings.HasPrefix(string(topic), message.RetryPrefix) {
 		return ""
 	}
-	text := fmt.Sprintf("v1 %s %s %d %s", topic, b.c.Name, n+1, message.Property(r.Properties, message.PropUniqueKey))
-	return base64.URLEncoding.EncodeToString([]byte(text))
+	key := message.Property(r.Properties, message.PropUniqueKey)
+	return protocol.RecallHandle{Topic: string(topic), Broker: b.c.Name, At: n + 1, UniqueKey: string(key)}.String()
 }
 
 // latenessBounds are the buckets of how late messages are delivered, ms.

@@ -25,8 +25,21 @@ func everyHeader() []Header {
 		&SendHeader{}, &SendHeader{Short: true}, &SendResult{}, &PullHeader{}, &PullResult{}, &QueueHeader{}, &OffsetResult{},
 		&ConsumerOffsetHeader{}, &ConsumerOffsetHeader{Update: true}, &UnregisterClientHeader{}, &GroupHeader{}, &HeartbeatResult{},
 		&QueryMessageHeader{}, &ViewMessageHeader{}, &TopicHeader{}, &CreateTopicHeader{}, &RegisterBrokerHeader{}, &BrokerHeader{},
-		&KVHeader{}, &RouteHeader{}, &NotifyMinBrokerHeader{},
+		&KVHeader{}, &RouteHeader{}, &NotifyMinBrokerHeader{}, &RecallHeader{}, &RecallResult{},
 	}
+}
+
+func FuzzRecallHandle(f *testing.F) {
+	f.Add(RecallHandle{"T", "b", 1763720000001, "id"}.String())
+	f.Fuzz(func(t *testing.T, s string) {
+		h, err := ParseRecallHandle(s)
+		if err != nil {
+			return
+		}
+		if again, err := ParseRecallHandle(h.String()); err != nil || again != h {
+			t.Fatalf("%+v became %+v, %v", h, again, err)
+		}
+	})
 }
 
 func FuzzFrame(f *testing.F) {

@@ -123,31 +123,37 @@ func TestTranscripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
+			w := newWorld([]int64{1_000, 5_000, 7_200_000}, []int64{0, 0, 0})
+			replay(t, file, &w.out, w.say, w.command)
+		})
+	}
+}
+
+// replay carries out a transcript's commands, and compares what is said with what stands in it.
+func replay(t *testing.T, file string, out *strings.Builder, say func(string, ...any), command func(string) error) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		switch c, ok := strings.CutPrefix(line, "> "); {
+		case ok:
+			say("%s", line)
+			if err := command(c); err != nil {
 				t.Fatal(err)
 			}
-			w := newWorld([]int64{1_000, 5_000, 7_200_000}, []int64{0, 0, 0})
-			for line := range strings.Lines(string(text)) {
-				line = strings.TrimSuffix(line, "\n")
-				switch command, ok := strings.CutPrefix(line, "> "); {
-				case ok:
-					w.say("%s", line)
-					if err := w.command(command); err != nil {
-						t.Fatal(err)
-					}
-				case line == "" || line[0] == '#':
-					w.say("%s", line)
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(w.out.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if w.out.String() != string(text) {
-				t.Errorf("the levels now do:\n%s", w.out.String())
-			}
-		})
+		case line == "" || line[0] == '#':
+			say("%s", line)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if out.String() != string(text) {
+		t.Errorf("now is done:\n%s", out.String())
 	}
 }
 

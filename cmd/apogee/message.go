@@ -21,8 +21,8 @@ import (
 )
 
 func newMessageCommand() *cobra.Command {
-	return noun("message", "Messages: find, browse, send, deliver", "",
-		newMessageGetCommand(), newMessageBrowseCommand(), newSendCommand("send"), newMessageDeliverCommand(), newMessageDecodeCommand())
+	return noun("message", "Messages: find, browse, send, deliver, recall", "",
+		newMessageGetCommand(), newMessageBrowseCommand(), newSendCommand("send"), newMessageDeliverCommand(), newRecallCommand(), newMessageDecodeCommand())
 }
 
 // messageView is a message as --json prints it.

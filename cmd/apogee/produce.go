@@ -29,6 +29,8 @@ type produce struct {
 	count      int
 	batch      int
 	delayLevel int
+	delay      time.Duration
+	deliverAt  string
 }
 
 func newProduceCommand() *cobra.Command { return newSendCommand("produce") }
@@ -60,6 +62,8 @@ func newSendCommand(verb string) *cobra.Command {
 	fs.IntVar(&f.count, "count", 1, "how often each message is sent")
 	fs.IntVar(&f.batch, "batch", 1, "messages that one request carries")
 	fs.IntVar(&f.delayLevel, "delay-level", 0, "deliver after the delay of this level (1 to 18: 1s 5s 10s 30s 1m 2m ... 10m 20m 30m 1h 2h)")
+	fs.DurationVar(&f.delay, "delay", 0, "deliver after this time, such as 90s or 36h; the message can be recalled until then")
+	fs.StringVar(&f.deliverAt, "deliver-at", "", "deliver at this time, such as 2026-01-31T08:00:00Z; the message can be recalled until then")
 	completeArgs(c, topicNames)
 	completeFlag(c, "broker", brokerNames)
 	return c
@@ -81,11 +85,41 @@ func (f *produce) check() error {
 		return usagef("--batch %d: want 1 to %d", f.batch, batchMax)
 	case f.delayLevel < 0 || f.delayLevel > delayLevelMax:
 		return usagef("--delay-level %d: want 1 to %d", f.delayLevel, delayLevelMax)
-	case f.batch > 1 && f.delayLevel > 0:
-		return usagef("--batch and --delay-level: a batch cannot be delayed")
+	case f.delay < 0 || f.delay > 0 && f.delay < time.Millisecond:
+		return usagef("--delay %s: want a millisecond or more", f.delay)
+	}
+	when := f.when()
+	switch {
+	case len(when) > 1:
+		return usagef("--%s and --%s: want one of them", when[0].flag, when[1].flag)
+	case len(when) > 0 && f.batch > 1:
+		return usagef("--batch and --%s: a batch cannot be delayed", when[0].flag)
+	}
+	if f.deliverAt != "" {
+		at, err := parseTime("deliver-at", f.deliverAt)
+		if err != nil {
+			return err
+		}
+		f.deliverAt = strconv.FormatInt(at.UnixMilli(), 10)
 	}
 	_, err := f.encodeProperties("")
 	return err
+}
+
+// delayed is a flag that says when a message is delivered, and the property that it becomes.
+type delayed struct{ flag, property, value string }
+
+func (f *produce) when() (list []delayed) {
+	if f.delayLevel > 0 {
+		list = append(list, delayed{"delay-level", message.PropDelay, strconv.Itoa(f.delayLevel)})
+	}
+	if f.delay > 0 {
+		list = append(list, delayed{"delay", message.PropTimerDelayMS, strconv.FormatInt(f.delay.Milliseconds(), 10)})
+	}
+	if f.deliverAt != "" {
+		list = append(list, delayed{"deliver-at", message.PropTimerDeliver, f.deliverAt})
+	}
+	return list
 }
 
 // encodeProperties returns the property string of a message with this id.
@@ -99,8 +133,8 @@ func (f *produce) encodeProperties(id string) ([]byte, error) {
 		return nil
 	}
 	own := []struct{ name, value string }{{message.PropUniqueKey, id}, {message.PropKeys, f.key}, {message.PropTags, f.tag}, {message.PropWait, "true"}}
-	if f.delayLevel > 0 {
-		own = append(own, struct{ name, value string }{message.PropDelay, strconv.Itoa(f.delayLevel)})
+	for _, d := range f.when() {
+		own = append(own, struct{ name, value string }{d.property, d.value})
 	}
 	for _, o := range own {
 		if o.value == "" {
@@ -173,6 +207,7 @@ type sentMessage struct {
 	Queue  int32  `json:"queue"`
 	Offset int64  `json:"offset"`
 	Status string `json:"status"`
+	Handle string `json:"recall_handle,omitempty"` // of a message that waits for its moment
 }
 
 func (f *produce) run(ctx context.Context, c *cobra.Command, cl *cluster, topic string, bodies []string) error {
@@ -221,6 +256,9 @@ func (f *produce) printer(w io.Writer) func(sentMessage) error {
 			fmt.Fprintf(w, "%-32s  %-16s  %5s  %8s  %s\n", "ID", "BROKER", "QUEUE", "OFFSET", "STATUS")
 		}
 		_, err := fmt.Fprintf(w, "%-32s  %-16s  %5d  %8d  %s\n", m.ID, m.Broker, m.Queue, m.Offset, m.Status)
+		if err == nil && m.Handle != "" {
+			_, err = fmt.Fprintf(w, "  recall handle %s\n", m.Handle)
+		}
 		return err
 	}
 }
@@ -266,7 +304,7 @@ func (s *sending) flush(ctx context.Context) error {
 		return err
 	}
 	for i, id := range s.held {
-		if err := s.print(sentMessage{id, s.topic, q.broker, r.QueueID, r.QueueOffset + int64(i), status}); err != nil {
+		if err := s.print(sentMessage{id, s.topic, q.broker, r.QueueID, r.QueueOffset + int64(i), status, r.RecallHandle}); err != nil {
 			return err
 		}
 	}

@@ -110,7 +110,11 @@ func awaitReady(ts *testscript.TestScript, _ bool, _ []string) {
 
 func readIDs(ts *testscript.TestScript, _ bool, args []string) {
 	text := ts.ReadFile(args[0])
-	for name, field := range map[string]string{"UNIQUE_KEY": "id", "OFFSET_ID": "offset_id"} {
+	names := map[string]string{"UNIQUE_KEY": "id", "OFFSET_ID": "offset_id"}
+	if len(args) > 1 {
+		names = map[string]string{args[1]: args[2]}
+	}
+	for name, field := range names {
 		found := regexp.MustCompile(`"` + field + `": ?"([^"]+)"`).FindStringSubmatch(text)
 		if found == nil {
 			ts.Fatalf("no %s in %s", field, text)
