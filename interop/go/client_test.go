@@ -262,8 +262,14 @@ func startPull(t *testing.T, c harness.Cluster, group, topic string, options ...
 // readQueue pulls [0, end) of a queue and wants every offset once and in order.
 func readQueue(t *testing.T, pull rocketmq.PullConsumer, queue *primitive.MessageQueue, end int64) []*primitive.MessageExt {
 	t.Helper()
+	return readFrom(t, pull, queue, 0, end)
+}
+
+// readFrom reads the messages of offsets from up to end.
+func readFrom(t *testing.T, pull rocketmq.PullConsumer, queue *primitive.MessageQueue, from, end int64) []*primitive.MessageExt {
+	t.Helper()
 	var messages []*primitive.MessageExt
-	for next := int64(0); next < end; {
+	for next := from; next < end; {
 		result, err := pull.PullFrom(t.Context(), queue, next, 32)
 		if err != nil {
 			t.Fatalf("cannot pull %s from offset %d: %v", queue, next, err)
@@ -283,5 +289,5 @@ func readQueue(t *testing.T, pull rocketmq.PullConsumer, queue *primitive.Messag
 			t.Fatalf("%s: the next offset is said to be %d, after a message at %d", queue, result.NextBeginOffset, next-1)
 		}
 	}
-	return messages[:end] // the last answer may hold more
+	return messages[:end-from] // the last answer may hold more
 }

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -26,6 +27,10 @@ const (
 	killSendMax       = 500 * time.Millisecond // a request that died with its connection ends here
 	killPause         = 20 * time.Millisecond  // between attempts while the broker is down
 	killBodyBytes     = 256
+
+	recycleRounds = 3
+	recycleBytes  = 48 << 20 // twice what is kept, in each round
+	writtenMetric = `apogee_log_position_bytes{position="written"}`
 )
 
 // place is where the broker said that a message is.
@@ -65,6 +70,16 @@ func (l *load) run(ctx context.Context, p rocketmq.Producer, topic string, sende
 	}
 }
 
+// start has senders send until ctx ends.
+func (l *load) start(ctx context.Context, t *testing.T, c harness.Cluster, topic string) *sync.WaitGroup {
+	var senders sync.WaitGroup
+	for sender := range killSenders {
+		p := newProducer(t, c, producer.WithRetry(0), producer.WithQueueSelector(producer.NewRoundRobinQueueSelector()))
+		senders.Go(func() { l.run(ctx, p, topic, sender) })
+	}
+	return &senders
+}
+
 // TestKill9UnderLoad kills the broker with SIGKILL while it takes messages, KILL_ROUNDS times.
 // Whatever was acknowledged must be there, once, where the acknowledgement said.
 func TestKill9UnderLoad(t *testing.T) {
@@ -74,11 +89,7 @@ func TestKill9UnderLoad(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	l := &load{acked: map[string]place{}}
-	var senders sync.WaitGroup
-	for sender := range killSenders {
-		p := newProducer(t, c, producer.WithRetry(0), producer.WithQueueSelector(producer.NewRoundRobinQueueSelector()))
-		senders.Go(func() { l.run(ctx, p, topic, sender) })
-	}
+	senders := l.start(ctx, t, c, topic)
 	var restarts []time.Duration
 	for range rounds {
 		waitForAck(t, l)
@@ -93,7 +104,7 @@ func TestKill9UnderLoad(t *testing.T) {
 	waitForAck(t, l)
 	stop()
 	senders.Wait()
-	found := readAll(t, c, topic)
+	found, _ := readAll(t, c, topic)
 	var lost, misplaced, duplicates, unacked int
 	for id, acked := range l.acked {
 		at := found[id]
@@ -143,18 +154,74 @@ func waitForAck(t *testing.T, l *load) {
 	eventually(t, "an acknowledgement after the restart", func() bool { return l.acks.Load() > before })
 }
 
-// readAll reads every queue up to a mark at its end. That the offsets have no gaps is checked
-// on the way.
-func readAll(t *testing.T, c harness.Cluster, topic string) map[string][]place {
+// TestKill9WhileSegmentsAreUsedAgain kills the broker while old segments become new ones. What is still kept must be there, and nothing
+// that an earlier use of a segment has left.
+func TestKill9WhileSegmentsAreUsedAgain(t *testing.T) {
+	t.Setenv("APOGEE_MAPPED_FILE_SIZE_COMMIT_LOG", "4MiB")
+	t.Setenv("APOGEE_MAX_MESSAGE_SIZE", "1MiB")
+	t.Setenv("APOGEE_LOG_BYTES_MAX", "24MiB")
+	s, c := harness.Own(t)
+	topic, filler := newTopic(t, c, killQueues), newTopic(t, c, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	l := &load{acked: map[string]place{}}
+	senders := l.start(ctx, t, c, topic)
+	p := newProducer(t, c, producer.WithRetry(0))
+	noise := make([]byte, 512<<10) // clients compress what they can
+	crand.Read(noise)
+	senders.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := p.SendSync(ctx, primitive.NewMessage(filler, noise)); err != nil {
+				time.Sleep(killPause)
+			}
+		}
+	})
+	for range recycleRounds {
+		written := metrics(t, s)[writtenMetric]
+		eventually(t, "the log to be written over", func() bool { return metrics(t, s)[writtenMetric] > written+recycleBytes })
+		s.Kill()
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waitForAck(t, l)
+	}
+	stop()
+	senders.Wait()
+	found, first := readAll(t, c, topic)
+	kept, gone := 0, 0
+	for id, acked := range l.acked {
+		switch {
+		case slices.Contains(found[id], acked):
+			kept++
+		case acked.offset < first[acked.queue]:
+			gone++
+		default:
+			t.Errorf("lost: %s, acknowledged for queue %d, offset %d, is at %v", id, acked.queue, acked.offset, found[id])
+		}
+	}
+	fmt.Printf("kill9 while segments are used again: rounds=%d acked=%d kept=%d removed by retention=%d\n", recycleRounds, len(l.acked), kept, gone)
+	if kept == 0 || gone == 0 {
+		t.Errorf("%d messages kept and %d removed: want some of each", kept, gone)
+	}
+}
+
+// readAll reads every queue from the first offset that is kept up to a mark at its end, and returns these first offsets, too. That the
+// offsets have no gaps is checked on the way.
+func readAll(t *testing.T, c harness.Cluster, topic string) (found map[string][]place, first map[int]int64) {
 	t.Helper()
 	p := newProducer(t, c, producer.WithQueueSelector(producer.NewManualQueueSelector()))
 	pull := startPull(t, c, unique(t), topic)
-	found := map[string][]place{}
+	found, first = map[string][]place{}, map[int]int64{}
 	for _, queue := range queuesOf(t, c, topic) {
 		mark := primitive.NewMessage(topic, []byte("mark"))
 		mark.Queue = queue
 		end := send(t, p, mark).QueueOffset
-		for _, m := range readQueue(t, pull, queue, end) {
+		look, err := pull.PullFrom(t.Context(), queue, end, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first[queue.QueueId] = look.MinOffset
+		for _, m := range readFrom(t, pull, queue, look.MinOffset, end) {
 			id := m.GetProperty("id")
 			if id == "" || len(m.Body) != killBodyBytes || string(m.Body[:len(id)]) != id {
 				t.Errorf("queue %d, offset %d: not a message that was sent: id %q, body of %d bytes", queue.QueueId,
@@ -164,5 +231,5 @@ func readAll(t *testing.T, c harness.Cluster, topic string) map[string][]place {
 			found[id] = append(found[id], place{queue.QueueId, m.QueueOffset})
 		}
 	}
-	return found
+	return found, first
 }
