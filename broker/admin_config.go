@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,9 @@ type settings struct {
 	transferBytes, transferCount     int
 	pollWaitMax                      time.Duration
 	propertyFilter, filterRetry      bool
+	rejectTransactions               bool
+	checkInterval, checkTimeout      time.Duration
+	checksMax                        int32
 }
 
 func (c *Config) settings() *settings {
@@ -35,6 +39,8 @@ func (c *Config) settings() *settings {
 		autoCreateTopic: c.AutoCreateTopic, autoCreateGroup: c.AutoCreateGroup, defaultTopicQueues: c.DefaultTopicQueues,
 		permission: c.Permission, messageBytesMax: c.MessageBytesMax, transferBytes: c.TransferBytes, transferCount: c.TransferCount,
 		pollWaitMax: c.PollWaitMax, propertyFilter: c.PropertyFilter, filterRetry: c.FilterRetry,
+		rejectTransactions: c.Transactions.Reject, checkInterval: c.Transactions.CheckInterval,
+		checkTimeout: c.Transactions.Timeout, checksMax: c.Transactions.ChecksMax,
 	}
 }
 
@@ -57,6 +63,10 @@ func properties() []property {
 		numberProperty("maxTransferBytesOnMessageInMemory", 1, 64<<20, func(s *settings) *int { return &s.transferBytes }),
 		numberProperty("maxTransferCountOnMessageInMemory", 1, pullMessagesMax, func(s *settings) *int { return &s.transferCount }),
 		numberProperty("pollWaitMax", 1, int64(time.Hour), func(s *settings) *time.Duration { return &s.pollWaitMax }),
+		switchProperty("rejectTransactionMessage", func(s *settings) *bool { return &s.rejectTransactions }),
+		numberProperty("transactionCheckInterval", 1, int64(24*time.Hour), func(s *settings) *time.Duration { return &s.checkInterval }),
+		numberProperty("transactionCheckMax", 1, math.MaxInt32, func(s *settings) *int32 { return &s.checksMax }),
+		numberProperty("transactionTimeOut", 0, int64(24*time.Hour), func(s *settings) *time.Duration { return &s.checkTimeout }),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apogeemq/apogee/broker/attribute"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -149,7 +150,7 @@ func (b *Broker) readGroup(body []byte) (*protocol.SubscriptionGroupConfig, erro
 		}
 	}
 	var err error
-	c.Attributes, err = alterAttributes(old, c.Attributes, groupAttributes)
+	c.Attributes, err = attribute.Alter(old, c.Attributes, attribute.Groups)
 	return c, err
 }
 
@@ -197,7 +198,7 @@ func (b *Broker) deleteGroup(r *remoting.Request) (*remoting.Response, error) {
 	if h.CleanOffsets {
 		b.offsets.remove("", h.Group)
 	}
-	b.traffic.forget("", h.Group)
+	b.traffic.Forget("", h.Group)
 	if err := b.groups.remove(h.Group, func(err error) { r.Reply(nil, err) }); err != nil {
 		return nil, sendFailure(err)
 	}

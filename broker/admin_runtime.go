@@ -3,9 +3,8 @@ package broker
 import (
 	"fmt"
 	"strconv"
-	"strings"
-	"time"
 
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -28,8 +27,7 @@ type Host struct {
 func (b *Broker) runtimeInfo(*remoting.Request) (*remoting.Response, error) {
 	info := map[string]string{}
 	b.addIdentity(info)
-	b.addSends(info)
-	b.addRates(info)
+	b.traffic.Runtime(info, b.c.Now())
 	b.addLog(info)
 	b.addLanes(info)
 	b.addTimers(info)
@@ -37,15 +35,6 @@ func (b *Broker) runtimeInfo(*remoting.Request) (*remoting.Response, error) {
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
-
-// decimal writes a number as Java does: never without a fraction.
-func decimal(f float64) string {
-	s := strconv.FormatFloat(f, 'f', -1, 64)
-	if !strings.Contains(s, ".") {
-		s += ".0"
-	}
-	return s
-}
 
 func (b *Broker) addIdentity(info map[string]string) {
 	now := b.c.Now()
@@ -57,62 +46,6 @@ func (b *Broker) addIdentity(info map[string]string) {
 	info["startAcceptSendRequestTimeStamp"] = "0"
 	info["runtime"] = fmt.Sprintf("[ %d days, %d hours, %d minutes, %d seconds ]",
 		int(up.Hours())/24, int(up.Hours())%24, int(up.Minutes())%60, int(up.Seconds())%60)
-}
-
-// addSends adds what was sent: times, totals and the totals by day.
-func (b *Broker) addSends(info map[string]string) {
-	t := b.traffic
-	t.mu.Lock()
-	t.total()
-	days := t.days
-	t.mu.Unlock()
-	put, got := t.put.messages.Load(), t.got.messages.Load()
-	info["msgPutTotalYesterdayMorning"], info["msgPutTotalTodayMorning"] = number(days.putYesterday), number(days.putToday)
-	info["msgGetTotalYesterdayMorning"], info["msgGetTotalTodayMorning"] = number(days.gotYesterday), number(days.gotToday)
-	info["msgPutTotalTodayNow"], info["msgGetTotalTodayNow"] = number(put), number(got)
-	info["putMessageTimesTotal"] = number(put)
-	info["putMessageFailedTimes"] = number(t.sendFailures.Load())
-	info["putMessageSizeTotal"] = number(t.put.bytes.Load())
-	info["putMessageAverageSize"] = decimal(float64(t.put.bytes.Load()) / float64(max(put, 1)))
-	info["putMessageEntireTimeMax"] = number(t.sendTimeMaxMS.Load())
-	names := [...]string{"<=0ms", "0~10ms", "10~50ms", "50~100ms", "100~200ms", "200~500ms", "500ms~1s", "1~2s", "2~3s", "3~4s", "4~5s", "5~10s", "10s~"}
-	var distribution strings.Builder
-	for i, name := range names {
-		fmt.Fprintf(&distribution, "[%s]:%d ", name, t.sendTimes[i].Load())
-	}
-	info["putMessageDistributeTime"] = distribution.String()
-	info["pageCacheLockTimeMills"] = "0"
-}
-
-func (b *Broker) addRates(info map[string]string) {
-	t := b.traffic
-	now := flowSample{b.c.Now(), t.put.messages.Load(), t.found.Load(), t.missed.Load(), t.got.messages.Load()}
-	rates := func(pick func(flowSample) int64) string {
-		var parts []string
-		for _, over := range []time.Duration{10 * time.Second, time.Minute, 10 * time.Minute} {
-			before := t.before(now, over)
-			parts = append(parts, decimal(perSecond(pick(now)-pick(before), now.at.Sub(before.at))))
-		}
-		return strings.Join(parts, " ")
-	}
-	info["putTps"] = rates(func(s flowSample) int64 { return s.put })
-	info["getFoundTps"] = rates(func(s flowSample) int64 { return s.found })
-	info["getMissTps"] = rates(func(s flowSample) int64 { return s.missed })
-	info["getTotalTps"] = rates(func(s flowSample) int64 { return s.found + s.missed })
-	info["getTransferredTps"] = rates(func(s flowSample) int64 { return s.returned })
-	info["getTransferedTps"] = info["getTransferredTps"] // the name that 4.x tools read
-}
-
-// before returns the youngest sample that is at least that old, else the oldest there is; now itself where there is none.
-func (t *trafficTable) before(now flowSample, age time.Duration) flowSample {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	for i := len(t.flow) - 1; i >= 0; i-- {
-		if i == 0 || now.at.Sub(t.flow[i].at) >= age {
-			return t.flow[i]
-		}
-	}
-	return now
 }
 
 func (b *Broker) addLog(info map[string]string) {
@@ -133,7 +66,7 @@ func (b *Broker) addLog(info map[string]string) {
 	if total <= 0 {
 		return
 	}
-	ratio := decimal(float64(total-free) / float64(total))
+	ratio := traffic.Decimal(float64(total-free) / float64(total))
 	info["commitLogDiskRatio"], info["consumeQueueDiskRatio"] = ratio, ratio
 	info["commitLogDiskRatio_"+b.c.Host.Dir] = ratio
 	info["commitLogDirCapacity"] = fmt.Sprintf("Total : %s, Free : %s.", bytesText(total), bytesText(free))

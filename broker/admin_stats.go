@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -35,7 +34,7 @@ func (b *Broker) topicStats(r *remoting.Request) (*remoting.Response, error) {
 	if t == nil {
 		return nil, protocol.Errorf(protocol.RespTopicNotExist, "topic[%s] not exist", h.Topic)
 	}
-	stats := protocol.TopicStats{PutTPS: b.traffic.rate(h.Topic, "", b.c.Now())}
+	stats := protocol.TopicStats{PutTPS: b.traffic.Rate(h.Topic, "", b.c.Now())}
 	for id, q := range t.queues {
 		first, end := q.Bounds()
 		at, err := b.storeTime(q, end-1, 0)
@@ -108,7 +107,7 @@ func (b *Broker) addConsumeStats(stats *protocol.ConsumeStats, t *topic, group s
 		}
 		stats.Offsets = append(stats.Offsets, protocol.QueueEntry[protocol.OffsetWrapper]{Queue: b.messageQueue(name, id), Value: w})
 	}
-	stats.TPS += b.traffic.rate(name, group, b.c.Now())
+	stats.TPS += b.traffic.Rate(name, group, b.c.Now())
 	return nil
 }
 
@@ -194,86 +193,11 @@ func (b *Broker) viewStats(r *remoting.Request) (*remoting.Response, error) {
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	c, sizes := b.traffic.named(h.Name, h.Key, b.c.Cluster)
-	if c == nil || c.requests.Load() == 0 {
+	stats, found := b.traffic.Stats(h.Name, h.Key, b.c.Cluster, b.c.Now())
+	if !found {
 		return nil, protocol.Errorf(protocol.RespSystemError, "The stats <%s> <%s> not exist", h.Name, h.Key)
 	}
-	b.traffic.mu.RLock()
-	defer b.traffic.mu.RUnlock()
-	var items [windowCount]protocol.BrokerStatsItem
-	for i := range items {
-		d, over := b.traffic.span(c, i, b.c.Now())
-		items[i] = statsItem(d, over, sizes)
-	}
-	return remoting.RespondBody(protocol.BrokerStats{Minute: items[windowMinute], Hour: items[windowHour], Day: items[windowDay]}), nil
-}
-
-// named returns the counter that a statistic reads, and whether it is about bytes; nil where there is none.
-func (t *trafficTable) named(name, key, cluster string) (c *traffic, sizes bool) {
-	switch name {
-	case "TOPIC_PUT_NUMS", "TOPIC_PUT_SIZE":
-		return t.find(key, ""), name == "TOPIC_PUT_SIZE"
-	case "SNDBCK_PUT_NUMS", "SNDBCK2DLQ_TIMES", "TOPIC_PUT_LATENCY", "GROUP_GET_LATENCY":
-		return t.special(name, strings.Split(key, "@")), false
-	case "GROUP_GET_NUMS", "GROUP_GET_SIZE":
-		topic, group, ok := strings.Cut(key, "@")
-		if !ok || group == "" {
-			return nil, false
-		}
-		return t.find(topic, group), name == "GROUP_GET_SIZE"
-	}
-	if key != cluster {
-		return nil, false
-	}
-	switch name {
-	case "BROKER_PUT_NUMS":
-		return &t.put, false
-	case "BROKER_GET_NUMS":
-		return &t.got, false
-	case "BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC":
-		return &t.userPut, false
-	case "BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC":
-		return &t.userGot, false
-	}
-	return nil, false
-}
-
-// special returns the counters whose keys have parts of their own (BrokerStatsManager.buildStatsKey and its relatives).
-func (t *trafficTable) special(name string, parts []string) *traffic {
-	var k trafficKey
-	var queue string
-	switch {
-	case name == "SNDBCK_PUT_NUMS" && len(parts) == 2:
-		k = trafficKey{topic: parts[0], group: parts[1], kind: trafficSentBack}
-	case name == "SNDBCK2DLQ_TIMES" && len(parts) == 4: // owner@topic@group@SEND_BACK_TO_DLQ
-		k = trafficKey{topic: parts[1], group: parts[2], kind: trafficDead}
-	case name == "TOPIC_PUT_LATENCY" && len(parts) == 2:
-		queue, k = parts[0], trafficKey{topic: parts[1], kind: trafficSendTime}
-	case name == "GROUP_GET_LATENCY" && len(parts) == 3:
-		queue, k = parts[0], trafficKey{topic: parts[1], group: parts[2], kind: trafficPullTime}
-	default:
-		return nil
-	}
-	if queue != "" {
-		n, _ := protocol.ParseInt([]byte(queue))
-		k.queue = int32(n)
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.items[k]
-}
-
-// statsItem is a window as it is answered.
-func statsItem(d trafficSample, over time.Duration, sizes bool) protocol.BrokerStatsItem {
-	sum := d.messages
-	if sizes {
-		sum = d.bytes
-	}
-	item := protocol.BrokerStatsItem{Sum: sum, TPS: perSecond(sum, over)}
-	if d.requests > 0 {
-		item.AvgPT = float64(sum) / float64(d.requests)
-	}
-	return item
+	return remoting.RespondBody(stats), nil
 }
 
 func (b *Broker) queryConsumeQueue(r *remoting.Request) (*remoting.Response, error) {

@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 
+	"github.com/apogeemq/apogee/broker/attribute"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -58,7 +59,7 @@ func (b *Broker) checkTopicConfig(c *protocol.TopicConfig) error {
 		}
 	}
 	var err error
-	c.Attributes, err = alterAttributes(old, c.Attributes, topicAttributes)
+	c.Attributes, err = attribute.Alter(old, c.Attributes, attribute.Topics)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
@@ -40,6 +41,7 @@ type Config struct {
 	HotBytes        int64         // log behind the tail that counts as still in memory (accessMessageInMemoryMaxRatio of RAM)
 	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
 	DelayLevels     DelayLevels   // messageDelayLevel; default DefaultDelayLevels
+	Transactions    TransactionOptions
 
 	NoTimers          bool  // timerWheelEnable=false: moments are refused
 	TimerMaxDelaySec  int64 // timerMaxDelaySec; default DefaultTimerMaxDelaySec
@@ -71,8 +73,11 @@ type Broker struct {
 	held    *heldPulls
 	delays  *delayShell
 	timed   *timedShell
+
+	transactions *transactions
+
 	stats   stats
-	traffic *trafficTable
+	traffic *traffic.Table
 	port    int
 	stamp   []byte // properties that every message is stored with
 	started time.Time
@@ -96,6 +101,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	if len(c.DelayLevels) == 0 {
 		c.DelayLevels = DefaultDelayLevels()
 	}
+	if c.Transactions == (TransactionOptions{}) {
+		c.Transactions = DefaultTransactionOptions()
+	}
 	c.QueuesMax, c.GroupsMax = cmp.Or(c.QueuesMax, DefaultQueuesMax), cmp.Or(c.GroupsMax, DefaultGroupsMax)
 	c.TimerMaxDelaySec = cmp.Or(c.TimerMaxDelaySec, DefaultTimerMaxDelaySec)
 	c.TimerPrecisionMS = cmp.Or(c.TimerPrecisionMS, DefaultTimerPrecisionMS)
@@ -105,7 +113,7 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		wake: make(chan *heldPull, wakeQueue),
 		stop: make(chan struct{}),
 	}
-	b.traffic = newTrafficTable()
+	b.traffic = traffic.New(trafficMax)
 	b.started = c.Now()
 	if err := b.loadSettings(); err != nil {
 		return nil, err
@@ -127,6 +135,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	}
 	if err == nil {
 		b.timed = newTimedShell(b)
+		b.transactions, err = newTransactions(b)
+	}
+	if err == nil {
 		s.Hold(b.neededFrom)
 	}
 	return b, err
@@ -174,6 +185,8 @@ const (
 	kindOffsets = "offsets"
 	kindLocks   = "locks"
 	kindFilters = "filters"
+
+	kindTransactions = "transactions" // half messages, see package transaction
 
 	kindForbidden = "forbidden"
 	kindConfig    = "config"

@@ -47,7 +47,8 @@ func (b *Broker) neededFrom(wanted int64) (int64, error) {
 			}
 		})
 	}
-	return min(delayed, timed), nil
+	pending, err := b.pendingFrom()
+	return min(delayed, timed, pending), err
 }
 
 // oldest returns the log position, and the offset in the queue, of the oldest message that waits, as far as it stands before a position;

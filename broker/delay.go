@@ -93,13 +93,15 @@ func (d DelayLevels) DueTime(r *message.Record) int64 {
 }
 
 // Retired is the store's: what a record changes by replacing its source. A delivered message is its level's progress, or ends its wait for
-// a moment.
-func Retired(_, source *message.Record) (kind string, changes []store.Mutation) {
+// a moment; a half message's transaction is decided.
+func Retired(r, source *message.Record) (kind string, changes []store.Mutation) {
 	switch string(source.Topic) {
 	case message.TopicSchedule:
 		return kindDelay, []store.Mutation{delayProgress(source.QueueID, source.QueueOffset+1)}
 	case message.TopicTimerWheel:
 		return kindTimer, []store.Mutation{{Key: timerKey(timedDue(source), source.PhysicalOffset)}}
+	case message.TopicHalf:
+		return kindTransactions, decidedHalf(r, source)
 	}
 	return "", nil
 }
@@ -217,10 +219,11 @@ func entryFor(r message.Record, queue *store.Queue) store.Entry {
 const realQueueMax = 65535
 
 // errNowhere: a scheduled message does not say where it belongs.
-var errNowhere = errors.New("the scheduled message does not name a topic that it may be delivered to")
+var errNowhere = errors.New("the message does not name a topic that it may be delivered to")
 
-// deliveryOf makes the entry that a scheduled message becomes when it is due. Its properties are made at the end of arena.
-func (b *Broker) deliveryOf(source *message.Record, arena []byte) (store.Entry, []byte, error) {
+// deliveryOf makes the entry that a scheduled message becomes when it is due, without the properties in drop. Its properties are made at
+// the end of arena.
+func (b *Broker) deliveryOf(source *message.Record, arena []byte, drop ...string) (store.Entry, []byte, error) {
 	name := message.Property(source.Properties, message.PropRealTopic)
 	id, ok := protocol.ParseInt(message.Property(source.Properties, message.PropRealQueueID))
 	if !ok || id < 0 || id > realQueueMax || message.CheckTopic(string(name)) != nil || message.IsForbiddenToSend(string(name)) ||
@@ -238,7 +241,7 @@ func (b *Broker) deliveryOf(source *message.Record, arena []byte) (store.Entry, 
 	if string(source.Topic) == message.TopicTimerWheel {
 		arena = b.deliveredTimed(source, arena)
 	} else {
-		arena = message.AppendWithout(arena, source.Properties, message.PropCRC)
+		arena = message.AppendWithout(arena, source.Properties, drop...)
 	}
 	r := *source
 	r.Topic, r.Properties, r.PreparedOffset = name, arena[start:len(arena):len(arena)], source.PhysicalOffset

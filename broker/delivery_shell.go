@@ -99,7 +99,7 @@ func (d *delivery) add(b *Broker, raw []byte) error {
 		return err
 	}
 	var e store.Entry
-	if e, d.arena, err = b.deliveryOf(&source, d.arena); err != nil {
+	if e, d.arena, err = b.deliveryOf(&source, d.arena, message.PropCRC); err != nil {
 		return err
 	}
 	d.Entries = append(d.Entries, e)

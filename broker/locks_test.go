@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/attribute"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -144,11 +145,11 @@ func FuzzTopicAttributes(f *testing.F) {
 	f.Add("+queue.type=BatchCQ,-cleanup.policy")
 	f.Add("+,=,-")
 	f.Fuzz(func(t *testing.T, change string) {
-		changes, err := parseAttributes(change)
+		changes, err := attribute.Parse(change)
 		if err != nil {
 			return
 		}
-		if got, err := alterAttributes(nil, changes, topicAttributes); err == nil && len(got) > len(topicAttributes) {
+		if got, err := attribute.Alter(nil, changes, attribute.Topics); err == nil && len(got) > len(attribute.Topics) {
 			t.Fatalf("%q gave %v", change, got)
 		}
 	})

@@ -187,12 +187,12 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 	resp.Remark = []byte(remark)
 	p.b.offsets.gave(offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}, result.Next)
 	if result.Status != store.Found {
-		p.b.traffic.missed.Add(1)
+		p.b.traffic.PulledNothing()
 		results.Put(result)
 		return resp
 	}
 	p.b.stats.pulled(result.Messages, result.Bytes)
-	p.b.traffic.pulled(p.topic, p.h.Group, p.h.QueueID, result.Messages, result.Bytes, p.b.c.Now().Sub(p.began))
+	p.b.traffic.Pulled(p.topic.config.TopicName, p.h.Group, p.topic.system, p.h.QueueID, result.Messages, result.Bytes, p.b.c.Now().Sub(p.began))
 	resp.Payload = remoting.Payload{Slices: result.Slices, Size: result.Bytes, Release: func() {
 		result.Release()
 		results.Put(result)

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"encoding/base64"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,6 +45,7 @@ func successes(offset int64) []row {
 		{"any queue", protocol.ReqSendMessage, sendFields.with("queueId", "-1"), "m", 0, ""},
 		{"", protocol.ReqSendMessageV2, short, "m", 0, ""},
 		{"", protocol.ReqSendBatchMessage, short.with("m", "true"), string(batch), 0, ""},
+		{"", protocol.ReqEndTransaction, endFields(protocol.SendResult{MsgID: string(message.AppendOffsetID(nil, netip.AddrPort{}, offset))}, unknown), "", 0, ""},
 		{"", protocol.ReqPullMessage, pullFields, "", 0, "FOUND"},
 		{"", protocol.ReqLitePullMessage, pullFields, "", 0, "FOUND"},
 		{"", protocol.ReqUpdateConsumerOffset, offsetFields, "", 0, ""},
@@ -74,7 +76,9 @@ func recallHandle(topic string, at time.Time, key string) string {
 }
 
 // testedElsewhere are rows whose tests stand beside what they serve.
-var testedElsewhere = map[protocol.RequestCode]string{protocol.ReqConsumerSendMsgBack: "retry.go"}
+var testedElsewhere = map[protocol.RequestCode]string{
+	protocol.ReqConsumerSendMsgBack: "retry.go", protocol.ReqResumeCheckHalfMessage: "transaction_test.go",
+}
 
 func TestEveryRouteSucceeds(t *testing.T) {
 	n := startNode(t, nil)

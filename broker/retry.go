@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -63,7 +64,7 @@ func (b *Broker) sendBack(r *remoting.Request) (*remoting.Response, error) {
 			r.Reply(nil, sendFailure(err))
 			return
 		}
-		b.traffic.sentBack(origin, h.Group, dead)
+		b.traffic.NoteSentBack(origin, h.Group, dead)
 		r.Reply(nil, nil)
 	}}
 	if err := b.store.Append(batch); err != nil {
@@ -155,7 +156,7 @@ func (b *Broker) retryTarget(q *sendRequest, t *topic, queue *store.Queue) (*top
 		return nil, nil, protocol.Errorf(protocol.RespSystemError, "topic[%s] has no queue to write to", dead.name)
 	}
 	q.dead = true
-	b.traffic.ofKey(trafficKey{topic: string(t.name), group: group, kind: trafficDead}, false).add(1, 0)
+	b.traffic.OfKey(traffic.Key{Topic: string(t.name), Group: group, Kind: traffic.Dead}, false).Add(1, 0)
 	return dead, queue, nil
 }
 

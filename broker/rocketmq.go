@@ -202,6 +202,9 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 			return nil, nil, fmt.Errorf("state %s: %w", kind, err)
 		}
 	}
+	if err := leaveTransactions(s, offsets.Offsets); err != nil {
+		return nil, nil, err
+	}
 	return map[string][]byte{
 		fileTopics: protocol.MarshalBody(topics), fileGroups: protocol.MarshalBody(groups),
 		fileOffsets: protocol.MarshalBody(offsets), fileDelays: protocol.MarshalBody(delays),

@@ -17,6 +17,7 @@ func (b *Broker) Routes() []remoting.Route {
 		{Code: protocol.ReqSendMessage, Lane: send, Action: pub},
 		{Code: protocol.ReqSendMessageV2, Lane: send, Action: pub},
 		{Code: protocol.ReqSendBatchMessage, Lane: send, Action: pub},
+		{Code: protocol.ReqEndTransaction, Lane: send, Action: pub},
 
 		{Code: protocol.ReqPullMessage, Lane: pull, Action: sub, Handle: b.pull},
 		{Code: protocol.ReqLitePullMessage, Lane: pull, Action: sub, Handle: b.pull},
@@ -59,6 +60,7 @@ func (b *Broker) adminRoutes() []remoting.Route {
 		{Code: protocol.ReqUpdateBrokerConfig, Lane: admin, Action: update, Handle: b.updateBrokerConfig},
 		{Code: protocol.ReqGetBrokerConfig, Lane: admin, Action: get, Handle: b.brokerConfig},
 		{Code: protocol.ReqGetBrokerRuntimeInfo, Lane: admin, Action: get, Handle: b.runtimeInfo},
+		{Code: protocol.ReqResumeCheckHalfMessage, Lane: admin, Action: update, Handle: b.resumeCheck},
 		{Code: protocol.ReqCheckClientConfig, Lane: admin, Action: sub, Handle: b.checkClient},
 		{Code: protocol.ReqUpdateAndCreateTopicList, Lane: admin, Action: create, Handle: b.createTopics},
 		{Code: protocol.ReqGetAllTopicConfig, Lane: admin, Action: list, Handle: b.allTopics},

@@ -15,7 +15,7 @@ import (
 	"github.com/apogeemq/apogee/store"
 )
 
-// Sends: SEND_MESSAGE (10), SEND_MESSAGE_V2 (310), SEND_BATCH_MESSAGE (320).
+// Sends: SEND_MESSAGE (10), SEND_MESSAGE_V2 (310), SEND_BATCH_MESSAGE (320). END_TRANSACTION (37) shares their rounds, see end_transaction.go.
 //
 // What clients see: the checks of RocketMQ in its order (SendMessageProcessor, AbstractSendMessageProcessor.msgCheck); an answer once
 // every record of the request is on disk, or written, as the flush mode says; one answer per request, batches included. A missing topic
@@ -30,7 +30,8 @@ type sendSink struct {
 	conn  *remoting.Conn
 	topic *topic // of the last request, usually also of the next
 	round *sendRound
-	next  uint32 // queue choice for negative ids
+	next  uint32     // queue choice for negative ids
+	pins  store.Pins // half messages that the round commits
 }
 
 // NewSink returns the taker of a connection's sends.
@@ -43,6 +44,7 @@ type sendRound struct {
 	batch   store.Batch
 	sink    *sendSink
 	answers []sendAnswer
+	ends    roundEnds
 	arena   []byte // properties as stored, and unique ids for the answers
 	began   time.Time
 	metrics *remoting.RouteMetrics
@@ -56,6 +58,7 @@ type sendAnswer struct {
 	queueID      int32
 	serialize    protocol.Serialization
 	oneWay       bool
+	half         bool
 	uniqueID     []byte // of the message, in the arena, or of the batch as a whole
 }
 
@@ -69,6 +72,8 @@ type sendRequest struct {
 	maxReconsumeTimes               int32 // -1: not given
 	bornTime                        int64
 	batch                           bool
+	half                            bool   // it waits for the end of its transaction
+	forged                          bool   // it has properties that only a broker gives to a half message
 	dead                            bool   // it goes to a DLQ, whatever delay it asks for
 	seen                            uint16 // mandatory fields that are there
 }
@@ -160,19 +165,28 @@ func (q *sendRequest) parse(fields protocol.Fields) error {
 	return nil
 }
 
-// Handle takes one send of the round.
+// Handle takes one send of the round, or the end of a transaction.
 func (s *sendSink) Handle(r *remoting.Request) {
-	if s.round == nil {
-		s.round = sendRounds.Get().(*sendRound)
-		s.round.sink = s
-		s.round.began = r.Received
-		s.round.metrics = r.Metrics()
+	if r.Code == int32(protocol.ReqEndTransaction) {
+		s.end(r)
+		return
 	}
+	s.open(r)
+	s.round.metrics = r.Metrics()
 	entries, arena := len(s.round.batch.Entries), len(s.round.arena)
 	if err := s.take(r); err != nil {
 		s.round.batch.Entries = s.round.batch.Entries[:entries]
 		s.round.arena = s.round.arena[:arena]
 		r.Reply(nil, err)
+	}
+}
+
+// open begins a round if none is under way.
+func (s *sendSink) open(r *remoting.Request) {
+	if s.round == nil {
+		s.round = sendRounds.Get().(*sendRound)
+		s.round.sink = s
+		s.round.began = r.Received
 	}
 }
 
@@ -218,9 +232,14 @@ func (s *sendSink) take(r *remoting.Request) error {
 	} else {
 		a.uniqueID = message.Property(s.round.batch.Entries[a.first].Record.Properties, message.PropUniqueKey)
 	}
+	a.half = q.half
 	s.round.answers = append(s.round.answers, a)
 	s.b.stats.sent(int(a.count), len(r.Body))
-	t.traffic.add(int(a.count), len(r.Body))
+	counted := t.traffic
+	if q.half {
+		counted = s.b.transactions.traffic
+	}
+	counted.Add(int(a.count), len(r.Body))
 	return nil
 }
 
@@ -319,6 +338,8 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	switch {
 	case err != nil:
 		return err
+	case q.half:
+		round.arena = s.b.prepare(e, q.forged, round.arena)
 	case level > 0:
 		round.arena = s.b.schedule(e, level, round.arena)
 	case level == aMoment:
@@ -364,6 +385,8 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 			}
 		case message.PropPopCheckpoint, message.PropCluster, message.PropCRC:
 			dropped = true
+		case message.PropRealTopic, message.PropRealQueueID, message.PropTransactionID:
+			q.forged = true
 		case message.PropTransaction:
 			transaction = string(v) == "true"
 		case message.PropDelay:
@@ -384,7 +407,10 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 	case q.dead:
 		level = 0
 	case transaction && (level == 0 || e.Record.ReconsumeTimes == 0): // old clients leave the mark on what they send back
-		return 0, errUnsupported("transactional messages")
+		if s.b.live().rejectTransactions {
+			return 0, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending transaction message is forbidden", s.b.storeHost(s.conn.LocalAddr()).Addr())
+		}
+		q.half = true
 	case timed && !waited && level == 0 && mayWait(e.Record.SysFlag):
 		level = aMoment
 	}
@@ -441,14 +467,18 @@ func addKeys(e *store.Entry, words []byte) {
 
 // EndRound gives the round's batch to the store; it waits there while too much is in flight.
 func (s *sendSink) EndRound() {
+	defer s.pins.Release() // records are encoded when Append returns
 	round := s.round
 	if round == nil {
 		return
 	}
 	s.round = nil
-	if len(round.answers) == 0 {
+	if len(round.answers) == 0 && len(round.ends.answers) == 0 {
 		round.recycle()
 		return
+	}
+	if rollbacks := round.ends.rollbacks; len(rollbacks) > 0 {
+		round.batch.Entries = append(round.batch.Entries, s.b.store.StateEntry(kindTransactions, rollbacks))
 	}
 	round.batch.Done = round.done
 	appendTo := s.b.store.Append
@@ -462,6 +492,17 @@ func (s *sendSink) EndRound() {
 
 // done answers every request of the round, in one piece of output.
 func (round *sendRound) done(_ *store.Batch, err error) {
+	if len(round.ends.answers) > 0 {
+		round.decided(err)
+	}
+	if len(round.answers) > 0 {
+		round.sent(err)
+	}
+	round.recycle()
+}
+
+// sent answers the sends of the round.
+func (round *sendRound) sent(err error) {
 	b, conn := round.sink.b, round.sink.conn
 	code := protocol.RespSuccess
 	if err != nil {
@@ -493,18 +534,20 @@ func (round *sendRound) done(_ *store.Batch, err error) {
 	if err == nil {
 		round.noteTimes(took)
 	}
-	b.traffic.sendsDone(took, len(round.answers), err != nil)
-	round.recycle()
+	b.traffic.SendsDone(took, len(round.answers), err != nil)
 }
 
 // noteTimes counts how long sends to each queue took; those to one queue often stand together.
 func (round *sendRound) noteTimes(took time.Duration) {
 	for i := 0; i < len(round.answers); {
 		a, n := &round.answers[i], 1
-		for i+n < len(round.answers) && round.answers[i+n].topic == a.topic && round.answers[i+n].queueID == a.queueID {
+		for i+n < len(round.answers) && round.answers[i+n].topic == a.topic && round.answers[i+n].queueID == a.queueID && !a.half {
 			n++
 		}
-		round.sink.b.traffic.sent(a.topic, a.queueID, n, took)
+		a.topic.sendTime(round.sink.b, a.queueID).Took(n, took)
+		if a.half {
+			round.sink.b.transactions.begun(a.topic.config.TopicName, 1)
+		}
 		i += n
 	}
 }
@@ -515,6 +558,7 @@ func (round *sendRound) recycle() {
 	}
 	clear(round.batch.Entries)
 	clear(round.answers)
+	round.ends.clear()
 	round.batch.Entries, round.answers, round.arena = round.batch.Entries[:0], round.answers[:0], round.arena[:0]
 	round.sink, round.metrics = nil, nil
 	sendRounds.Put(round)
@@ -575,11 +619,6 @@ func errNoTopic(name string) error {
 func (b *Broker) illegal(format string, args ...any) error {
 	return protocol.Errorf(protocol.RespMessageIllegal, "the message is illegal, maybe msg body or properties length not matched. "+
 		"msg body length limit %dB, msg properties length limit 32KB. "+format, append([]any{b.live().messageBytesMax}, args...)...)
-}
-
-// errUnsupported refuses a kind of message that would otherwise be stored as something else.
-func errUnsupported(what string) error {
-	return protocol.Errorf(protocol.RespMessageIllegal, "%s are not supported by this version of Apogee", what)
 }
 
 // newUniqueID makes the unique key of a message whose producer sent none: the form of the clients' (MessageClientIDSetter), upper-case

@@ -16,10 +16,11 @@ const wakers = 2
 
 // Start begins the broker's own work: deadlines, expiry, recording of offsets, delayed messages, woken pulls. Stop ends it.
 func (b *Broker) Start() {
-	b.wait.Add(3 + wakers)
+	b.wait.Add(4 + wakers)
 	go b.ticker()
 	go b.takeTurns(b.delays.nudge, b.delays.turn)
 	go b.takeTurns(b.timed.nudge, b.timed.turn)
+	go b.transactions.run()
 	for range wakers {
 		go b.waker()
 	}
@@ -71,7 +72,7 @@ func (b *Broker) Tick(now time.Time) {
 	b.expire(now)
 	b.clients.tick(now)
 	b.filters.tick(now)
-	b.traffic.tick(now)
+	b.traffic.Tick(now)
 }
 
 // AnswerAll answers, when no more requests are read, what is still in flight: held pulls now, sends once they are confirmed.

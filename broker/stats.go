@@ -3,6 +3,7 @@ package broker
 import (
 	"sync/atomic"
 
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 )
 
@@ -58,13 +59,9 @@ func (b *Broker) Figures() Figures {
 	b.groups.mu.RUnlock()
 	f.Delayed = b.delayedMessages()
 	f.Timed, f.TimedBytes, f.Late = b.timed.messages.Load(), b.timed.bytes.Load(), b.timed.late.read()
-	b.traffic.mu.RLock()
-	for k, c := range b.traffic.items {
-		if k.kind == trafficDead {
-			f.DeadLetters = append(f.DeadLetters, DeadLetters{k.topic, k.group, c.messages.Load()})
-		}
-	}
-	b.traffic.mu.RUnlock()
+	b.traffic.Each(traffic.Dead, func(topic, group string, messages int64) {
+		f.DeadLetters = append(f.DeadLetters, DeadLetters{topic, group, messages})
+	})
 	return f
 }
 

@@ -97,8 +97,12 @@ func timedDue(r *message.Record) int64 {
 
 // Pending is the store's: what a record of a topic changes whose messages wait.
 func Pending(r *message.Record) (kind string, changes []store.Mutation) {
-	if string(r.Topic) != message.TopicTimerWheel {
+	switch string(r.Topic) {
+	default:
 		return "", nil
+	case message.TopicHalf:
+		return kindTransactions, []store.Mutation{pendingHalf(r)}
+	case message.TopicTimerWheel:
 	}
 	due := timedDue(r)
 	if due == never {

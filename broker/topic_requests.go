@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 
+	"github.com/apogeemq/apogee/broker/attribute"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -19,7 +20,7 @@ func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	changes, err := parseAttributes(h.Attributes)
+	changes, err := attribute.Parse(h.Attributes)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 	}
 	b.offsets.remove(h.Topic, "")
 	b.spawn(func() { b.endHeld(h.Topic) })
-	b.traffic.forget(h.Topic, "")
+	b.traffic.Forget(h.Topic, "")
 	return nil, remoting.ErrLater
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -18,8 +19,8 @@ type topic struct {
 	queues    []*store.Queue // max(read, write) of them
 	forbidden bool           // clients may not send to it
 	system    bool
-	traffic   *traffic
-	sendTimes []atomic.Pointer[traffic] // of each queue that was sent to
+	traffic   *traffic.Counter
+	sendTimes []atomic.Pointer[traffic.Counter] // of each queue that was sent to
 	stale     atomic.Bool
 }
 
@@ -30,6 +31,16 @@ func (t *topic) queue(id int32) *store.Queue {
 		return nil
 	}
 	return t.queues[id]
+}
+
+// sendTime returns the counter of how long sends to a queue took.
+func (t *topic) sendTime(b *Broker, queue int32) *traffic.Counter {
+	c := t.sendTimes[queue].Load()
+	if c == nil {
+		c = b.traffic.OfKey(traffic.Key{Topic: t.config.TopicName, Kind: traffic.SendTime, Queue: queue}, t.system)
+		t.sendTimes[queue].Store(c)
+	}
+	return c
 }
 
 // topicTable holds the topics' configuration: kind "topics" of the state, name -> TopicConfig as JSON, and "" -> DataVersion.
@@ -108,8 +119,8 @@ func (t *topicTable) isSystem(name string) bool {
 // put enters a topic. The caller holds mu, or nobody else is there yet.
 func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName)}
-	n.sendTimes = make([]atomic.Pointer[traffic], max(c.ReadQueues, c.WriteQueues))
-	n.traffic = t.b.traffic.of(c.TopicName, "", n.system)
+	n.sendTimes = make([]atomic.Pointer[traffic.Counter], max(c.ReadQueues, c.WriteQueues))
+	n.traffic = t.b.traffic.Of(c.TopicName, "", n.system)
 	for id := range max(c.ReadQueues, c.WriteQueues) {
 		n.queues = append(n.queues, t.b.store.Queue(c.TopicName, id))
 	}

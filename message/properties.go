@@ -41,6 +41,10 @@ const (
 	PropTimerDequeue      = "TIMER_DEQUEUE_MS"
 	PropTimerDelete       = "TIMER_DEL_UNIQKEY"
 	PropBornTimestamp     = "BORN_TIMESTAMP"
+	PropTransactionID     = "__transactionId__"
+	PropCheckImmunity     = "CHECK_IMMUNITY_TIME_IN_SECONDS"
+	PropCheckTimes        = "TRANSACTION_CHECK_TIMES"
+	PropPreparedOffset    = "TRAN_PREPARED_QUEUE_OFFSET" // of a half message that RocketMQ put back: where it stood first
 	PropCRC               = crcPropertyName
 )
 

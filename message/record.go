@@ -167,6 +167,14 @@ func (r *Record) Encode(dst []byte, fullBodyCRC uint32) {
 	putCRCProperty(dst[n:], checksum(dst[:n], head, tail, fullBodyCRC)&0x7fffffff)
 }
 
+// Append appends the encoded record.
+func (r *Record) Append(dst []byte) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, r.EncodedSize())...)
+	r.Encode(dst[start:], crc32.ChecksumIEEE(r.Body))
+	return dst
+}
+
 // checksum returns the CRC-32 of b, in which the body is b[head:tail].
 func checksum(b []byte, head, tail int, bodyCRC uint32) uint32 {
 	if tail-head < combineLeast {

@@ -233,6 +233,53 @@ func (h *ViewMessageHeader) visit(v *visitor) {
 	v.i64("offset", &h.Offset, required)
 }
 
+// EndTransactionHeader is END_TRANSACTION's (EndTransactionRequestHeader). The broker reads it in place.
+type EndTransactionHeader struct {
+	Topic, ProducerGroup   string
+	QueueOffset, LogOffset int64 // of the half message
+	Decision               int32 // MessageSysFlag: 8 commit, 12 rollback, 0 unknown
+	FromCheck              bool
+	MsgID, TransactionID   string
+}
+
+func (h *EndTransactionHeader) visit(v *visitor) {
+	v.str("topic", &h.Topic, optional)
+	v.str("producerGroup", &h.ProducerGroup, required)
+	v.i64("tranStateTableOffset", &h.QueueOffset, required)
+	v.i64("commitLogOffset", &h.LogOffset, required)
+	v.i32("commitOrRollback", &h.Decision, required)
+	v.boolean("fromTransactionCheck", &h.FromCheck, optional)
+	v.str("msgId", &h.MsgID, required)
+	v.str("transactionId", &h.TransactionID, optional)
+}
+
+// CheckTransactionHeader is CHECK_TRANSACTION_STATE's (CheckTransactionStateRequestHeader), which a broker sends to a producer. Topic is the
+// half message's own.
+type CheckTransactionHeader struct {
+	Topic                             string
+	QueueOffset, LogOffset            int64 // of the half message
+	MsgID, TransactionID, OffsetMsgID string
+	BrokerName                        string
+}
+
+func (h *CheckTransactionHeader) visit(v *visitor) {
+	v.str("topic", &h.Topic, optional)
+	v.i64("tranStateTableOffset", &h.QueueOffset, required)
+	v.i64("commitLogOffset", &h.LogOffset, required)
+	v.str("msgId", &h.MsgID, optional)
+	v.str("transactionId", &h.TransactionID, optional)
+	v.str("offsetMsgId", &h.OffsetMsgID, optional)
+	v.str("bname", &h.BrokerName, optional)
+}
+
+// ResumeCheckHeader is RESUME_CHECK_HALF_MESSAGE's (ResumeCheckHalfMessageRequestHeader). MsgID is an offset message id.
+type ResumeCheckHeader struct{ Topic, MsgID string }
+
+func (h *ResumeCheckHeader) visit(v *visitor) {
+	v.str("topic", &h.Topic, optional)
+	v.str("msgId", &h.MsgID, required)
+}
+
 // TopicHeader names a topic: GET_TOPIC_CONFIG, DELETE_TOPIC_IN_BROKER, GET_TOPIC_STATS_INFO and others.
 type TopicHeader struct{ Topic string }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -53,6 +54,7 @@ type Config struct {
 	Timers, Recall                             bool
 	TimerMaxDelaySec, TimerPrecisionMS         int64
 	TimerLiveBytesMax                          int64
+	Transactions                               broker.TransactionOptions // Reserved is Retention's Age
 	AsyncFlush                                 bool
 	FlushInterval                              time.Duration
 	SegmentBytes                               int64
@@ -98,10 +100,11 @@ func DefaultConfig() Config {
 		BrokerPermission: 6, AutoCreateTopic: true, AutoCreateGroup: true, PropertyFilter: true, DefaultTopicQueues: 8,
 		QueuesMax: broker.DefaultQueuesMax, GroupsMax: broker.DefaultGroupsMax,
 		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32, HotPercent: 40,
-		PollWaitMax: 30 * time.Second,
-		DelayLevels: broker.DefaultDelayLevels(),
-		Timers:      true,
-		Recall:      true,
+		PollWaitMax:  30 * time.Second,
+		DelayLevels:  broker.DefaultDelayLevels(),
+		Timers:       true,
+		Transactions: broker.DefaultTransactionOptions(),
+		Recall:       true,
 
 		TimerMaxDelaySec:  broker.DefaultTimerMaxDelaySec,
 		TimerPrecisionMS:  broker.DefaultTimerPrecisionMS,
@@ -219,6 +222,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"groupsMax", int64(c.GroupsMax), 16, 1 << 30},
 		{"timerMaxDelaySec", c.TimerMaxDelaySec, 1, broker.TimerMaxDelaySecMax},
 		{"timerLiveBytesMax", c.TimerLiveBytesMax, 1, 1 << 50},
+		{"transactionCheckMax", int64(c.Transactions.ChecksMax), 1, math.MaxInt32},
 		{"brokerPermission", int64(c.BrokerPermission), 0, 7},
 		{"brokerId", c.BrokerID, 0, 0},
 		{"connectionsMax", c.ConnectionsMax, 1, 1 << 30},
@@ -242,6 +246,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 	}
 	for key, d := range map[string]time.Duration{
 		"flushIntervalCommitLog": c.FlushInterval, "registerNameServerPeriod": c.RegisterPeriod, "pollWaitMax": c.PollWaitMax,
+		"transactionCheckInterval": c.Transactions.CheckInterval, "transactionTimeOut": c.Transactions.Timeout,
 		"idleTimeout": c.IdleTimeout, "drainTimeout": c.DrainTimeout,
 	} {
 		if d <= 0 {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,16 +82,19 @@ func Options() []Option {
 		{Key: "proxyProtocolFrom", Usage: "comma separated networks that may say on whose behalf they connect", set: setProxyFrom},
 		text("logLevel", "debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }),
 	}
-	list = append(list, timerOptions()...)
-	list = append(list, connectionOptions()...)
-	for _, name := range namesrv.PropertyNames() {
-		list = append(list, Option{Key: name, Usage: "as in RocketMQ's name server",
-			set: func(c *Config, v string) error { return c.Namesrv.Set(name, v) }})
-	}
+	list = slices.Concat(list, timerOptions(), connectionOptions(), transactionOptions(), nameServerOptions())
 	for i := range list {
 		if list[i].Flag == "" {
 			list[i].Flag = kebab(list[i].Key)
 		}
+	}
+	return list
+}
+
+func nameServerOptions() (list []Option) {
+	for _, name := range namesrv.PropertyNames() {
+		list = append(list, Option{Key: name, Usage: "as in RocketMQ's name server",
+			set: func(c *Config, v string) error { return c.Namesrv.Set(name, v) }})
 	}
 	return list
 }
@@ -116,6 +120,15 @@ func connectionOptions() []Option {
 		number("connectionsMax", "most connections of one port", func(c *Config) *int64 { return &c.ConnectionsMax }),
 		period("idleTimeout", "a connection without traffic is closed", func(c *Config) *time.Duration { return &c.IdleTimeout }),
 		period("drainTimeout", "for what is in flight at a stop", func(c *Config) *time.Duration { return &c.DrainTimeout }),
+	}
+}
+
+func transactionOptions() []Option {
+	return []Option{
+		boolean("rejectTransactionMessage", "refuse transactional messages", func(c *Config) *bool { return &c.Transactions.Reject }),
+		period("transactionCheckInterval", "between looks at transactions that have not ended", func(c *Config) *time.Duration { return &c.Transactions.CheckInterval }),
+		period("transactionTimeOut", "age from which on a transaction's producer is asked how it ended", func(c *Config) *time.Duration { return &c.Transactions.Timeout }),
+		number("transactionCheckMax", "how often it is asked", func(c *Config) *int32 { return &c.Transactions.ChecksMax }),
 	}
 }
 

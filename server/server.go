@@ -178,6 +178,12 @@ func Leave(c Config, log *slog.Logger) (dir string, lost []string, err error) {
 	return config.Dir, lost, s.Leave(files)
 }
 
+func (c *Config) transactions() broker.TransactionOptions {
+	o := c.Transactions
+	o.Reserved = c.Retention.Age
+	return o
+}
+
 func (s *Server) openBroker() (err error) {
 	if s.store, s.recovery, err = store.Open(s.c.storeConfig(s.log)); err != nil {
 		return fmt.Errorf("cannot open the store: %w", err)
@@ -203,7 +209,7 @@ func (s *Server) openBroker() (err error) {
 		HotBytes: machineMemory() / 100 * s.c.HotPercent, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
 		NoTimers: !s.c.Timers, NoRecall: !s.c.Recall,
 		TimerMaxDelaySec: s.c.TimerMaxDelaySec, TimerPrecisionMS: s.c.TimerPrecisionMS, TimerLiveBytesMax: s.c.TimerLiveBytesMax,
-		Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
+		Transactions: s.c.transactions(), Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
 	}, s.store)
 	if err != nil {
 		return fmt.Errorf("cannot load the broker's state: %w", err)

@@ -40,6 +40,7 @@ func (s *Store) finishImport(end int64) error {
 		}
 	}
 	s.staged.Store(end)
+	s.foreign = end
 	s.c.Logger.Info("a directory of RocketMQ was taken over", "dir", s.c.Dir, "logEnd", end)
 	return writeMark(s.c.FS, s.foreignEndPath(), end, true)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -230,6 +231,37 @@ func (s *Store) RecordAt(position int64) (r message.Record, raw []byte, err erro
 	}
 	if raw, err = s.log.Read(position, size); err != nil {
 		return r, nil, notFound(position, err)
+	}
+	r, _, err = message.Decode(raw)
+	if err != nil || r.PhysicalOffset != position || message.IsStateTopic(string(r.Topic)) {
+		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+	}
+	return r, raw, nil
+}
+
+// Pins hold the log's memory that slices are in.
+type Pins = commitlog.Pins
+
+// Look is RecordAt without a copy: the record lies in the log's memory, and is valid until pins are released.
+func (s *Store) Look(position int64, pins *Pins) (r message.Record, raw []byte, err error) {
+	var buf [2][]byte
+	slices, err := s.log.Slices(buf[:0], position, message.MinRecordSize, pins)
+	if err != nil {
+		return r, nil, notFound(position, err)
+	}
+	var head [8]byte
+	if n := copy(head[:], slices[0]); n < len(head) {
+		copy(head[n:], slices[1])
+	}
+	size, _ := message.Peek(head[:])
+	if size < message.MinRecordSize || int64(size) > s.log.SegmentBytes() {
+		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
+	}
+	if slices, err = s.log.Slices(buf[:0], position, size, pins); err != nil {
+		return r, nil, notFound(position, err)
+	}
+	if raw = slices[0]; len(slices) > 1 {
+		raw = bytes.Join(slices, nil)
 	}
 	r, _, err = message.Decode(raw)
 	if err != nil || r.PhysicalOffset != position || message.IsStateTopic(string(r.Topic)) {

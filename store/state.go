@@ -25,15 +25,7 @@ const KindQueues = view.KindQueues
 // UpdateState appends a change of the broker's state; done is called once it is confirmed, or never will be. Records appended
 // afterwards, by whomever, come behind it in the log. After an error done is not called. The values must not be changed any more.
 func (s *Store) UpdateState(kind string, changes []Mutation, done func(error)) error {
-	body := encodeState(changes)
-	topic := message.StatePrefix + kind
-	queue := s.view.Queue(topic, 0)
-	b := &Batch{Entries: make([]Entry, 1), Done: func(_ *Batch, err error) { done(err) }}
-	e := &b.Entries[0]
-	e.Record = message.Record{Topic: []byte(topic), Body: body}
-	e.BodyCRC = crc32.ChecksumIEEE(body)
-	e.Sequence = &queue.Sequence
-	e.Target = &stateTarget{queue, changes}
+	b := &Batch{Entries: []Entry{s.StateEntry(kind, changes)}, Done: func(_ *Batch, err error) { done(err) }}
 	if kind == KindQueues {
 		b.Assigned = func() {
 			for _, c := range changes {
@@ -47,6 +39,18 @@ func (s *Store) UpdateState(kind string, changes []Mutation, done func(error)) e
 		return err
 	}
 	return s.log.Append(b)
+}
+
+// StateEntry makes the record of a change of the broker's state, to be appended in a batch with messages. Not for KindQueues. The values
+// must not be changed any more, nor changes before the batch is done.
+func (s *Store) StateEntry(kind string, changes []Mutation) Entry {
+	body := encodeState(changes)
+	topic := message.StatePrefix + kind
+	queue := s.view.Queue(topic, 0)
+	return Entry{
+		Record: message.Record{Topic: []byte(topic), Body: body}, BodyCRC: crc32.ChecksumIEEE(body),
+		Sequence: &queue.Sequence, Target: &stateTarget{queue, changes},
+	}
 }
 
 // State calls fn for each entry of a kind, as of the last confirmed record. The value must not be kept.

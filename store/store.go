@@ -496,5 +496,8 @@ func (s *Store) Writable() error {
 	return s.log.Err()
 }
 
+// ForeignEnd returns the log position before which RocketMQ wrote; 0 when it did not.
+func (s *Store) ForeignEnd() int64 { return s.foreign }
+
 // Log gives the log's positions to metrics and to requests that name a log position.
 func (s *Store) Log() *commitlog.Log { return s.log }

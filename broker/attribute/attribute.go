@@ -1,4 +1,4 @@
-package broker
+package attribute
 
 import (
 	"maps"
@@ -9,54 +9,54 @@ import (
 	"github.com/apogeemq/apogee/protocol"
 )
 
-// attribute is what a topic or a group may be given by name.
-type attribute struct {
+// Attribute is what a topic or a group may be given by name.
+type Attribute struct {
 	fixed       bool     // cannot be changed once the topic is there
 	values      []string // one of these; none: a number, or any text
 	number      bool
 	least, most int64
 }
 
-func (a *attribute) check(value string) error {
+func (a *Attribute) check(value string) error {
 	if len(a.values) > 0 && !slices.Contains(a.values, value) {
-		return attributeError("value is not in set: [%s]", strings.Join(a.values, ", "))
+		return fault("value is not in set: [%s]", strings.Join(a.values, ", "))
 	}
 	if n, err := strconv.ParseInt(value, 10, 64); a.number && (err != nil || n < a.least || n > a.most) {
-		return attributeError("value is not in range(%d, %d)", a.least, a.most)
+		return fault("value is not in range(%d, %d)", a.least, a.most)
 	}
 	return nil
 }
 
-const attributeMost = 1<<63 - 1
+const most = 1<<63 - 1
 
-// topicAttributes are RocketMQ's TopicAttributes.
-var topicAttributes = map[string]attribute{
+// Topics are RocketMQ's TopicAttributes.
+var Topics = map[string]Attribute{
 	"queue.type":            {fixed: true, values: []string{"BatchCQ", "SimpleCQ"}},
 	"cleanup.policy":        {fixed: true, values: []string{"DELETE", "COMPACTION"}},
 	"message.type":          {values: []string{"UNSPECIFIED", "MIXED", "TRANSACTION", "PRIORITY", "FIFO", "DELAY", "LITE", "NORMAL"}},
-	"reserve.time":          {number: true, least: -1, most: attributeMost},
+	"reserve.time":          {number: true, least: -1, most: most},
 	"lite.topic.expiration": {number: true, least: -1, most: 30 * 24 * 60},
 }
 
-// groupAttributes are RocketMQ's SubscriptionGroupAttributes.
-var groupAttributes = map[string]attribute{
+// Groups are RocketMQ's SubscriptionGroupAttributes.
+var Groups = map[string]Attribute{
 	"priority.factor":                   {number: true, least: 0, most: 100},
 	"lite.bind.topic":                   {},
 	"lite.sub.model":                    {values: []string{"Shared", "Exclusive"}},
 	"lite.sub.reset.offset.exclusive":   {values: []string{"true", "false"}},
 	"lite.sub.reset.offset.unsubscribe": {values: []string{"true", "false"}},
-	"lite.sub.client.quota":             {number: true, least: -1, most: attributeMost},
-	"lite.sub.client.max.event.cnt":     {number: true, least: 10, most: attributeMost},
+	"lite.sub.client.quota":             {number: true, least: -1, most: most},
+	"lite.sub.client.max.event.cnt":     {number: true, least: 10, most: most},
 	"lite.sub.wildcard":                 {},
 }
 
-// attributeError has the code that RocketMQ answers.
-func attributeError(format string, args ...any) error {
+// fault has the code that RocketMQ answers.
+func fault(format string, args ...any) error {
 	return protocol.Errorf(protocol.RespSystemError, format, args...)
 }
 
-// parseAttributes reads the form `+k=v,-k` (AttributeParser.parseToMap).
-func parseAttributes(text string) (map[string]string, error) {
+// Parse reads the form `+k=v,-k` (AttributeParser.parseToMap).
+func Parse(text string) (map[string]string, error) {
 	changes := map[string]string{}
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part == "" {
@@ -64,22 +64,22 @@ func parseAttributes(text string) (map[string]string, error) {
 		}
 		key, value, add := strings.Cut(part, "=")
 		if add && key[:min(1, len(key))] != "+" {
-			return nil, attributeError("add/alter attribute format is wrong: %s", part)
+			return nil, fault("add/alter attribute format is wrong: %s", part)
 		}
 		if !add && key[0] != '-' {
-			return nil, attributeError("delete attribute format is wrong: %s", part)
+			return nil, fault("delete attribute format is wrong: %s", part)
 		}
 		if _, twice := changes[key]; twice {
-			return nil, attributeError("key duplication: %s", key)
+			return nil, fault("key duplication: %s", key)
 		}
 		changes[key] = value
 	}
 	return changes, nil
 }
 
-// alterAttributes applies "+name": value and "-name": "" to the attributes of something, nil when that is new
+// Alter applies "+name": value and "-name": "" to the attributes of something, nil when that is new
 // (AttributeUtil.alterCurrentAttributes).
-func alterAttributes(old, changes map[string]string, known map[string]attribute) (map[string]string, error) {
+func Alter(old, changes map[string]string, known map[string]Attribute) (map[string]string, error) {
 	altered := maps.Clone(old)
 	if altered == nil {
 		altered = map[string]string{}
@@ -90,15 +90,15 @@ func alterAttributes(old, changes map[string]string, known map[string]attribute)
 		_, there := old[name]
 		switch {
 		case name == "" || len(key) != len(name)+1:
-			return nil, attributeError("wrong format key: %s", key)
+			return nil, fault("wrong format key: %s", key)
 		case old == nil && key[0] == '-':
-			return nil, attributeError("only add attribute is supported while creating topic. key: %s", name)
+			return nil, fault("only add attribute is supported while creating topic. key: %s", name)
 		case key[0] == '-' && !there:
-			return nil, attributeError("attempt to delete a nonexistent key: %s", name)
+			return nil, fault("attempt to delete a nonexistent key: %s", name)
 		case !ok:
-			return nil, attributeError("unsupported key: %s", name)
+			return nil, fault("unsupported key: %s", name)
 		case old != nil && a.fixed:
-			return nil, attributeError("attempt to update an unchangeable attribute. key: %s", name)
+			return nil, fault("attempt to update an unchangeable attribute. key: %s", name)
 		case key[0] == '-':
 			delete(altered, name)
 			continue

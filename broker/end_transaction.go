@@ -1,0 +1,281 @@
+package broker
+
+import (
+	"github.com/apogeemq/apogee/broker/traffic"
+	"github.com/apogeemq/apogee/broker/transaction"
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+	"github.com/apogeemq/apogee/store"
+)
+
+// END_TRANSACTION (37), in the rounds of sends: all that a connection decides in one read is one batch with what it sends.
+//
+// What clients see: RocketMQ's checks in its order (EndTransactionProcessor): the half message by its log position, the time-out of a
+// message with an immunity of its own (604), producer group, queue offset; an answer once the decision is on disk, or written, as the
+// flush mode says. A half message that was decided before is answered SUCCESS, and nothing happens. One that was given up is committed
+// all the same. Differences: a decision of 0 (unknown) that is not one-way is answered SUCCESS at once; RocketMQ does not answer it.
+
+// roundEnds is what a round decides.
+type roundEnds struct {
+	answers   []endAnswer
+	rollbacks []store.Mutation
+	changes   []store.Mutation  // of the commits
+	commits   []store.WithState // targets of their entries, which have their addresses: what is outgrown stays theirs
+	metrics   *remoting.RouteMetrics
+}
+
+// endAnswer is one decision of a round.
+type endAnswer struct {
+	offset    int64  // of the half message, which is claimed
+	topic     string // where it goes
+	list      byte   // what it was in
+	commit    bool
+	oneWay    bool
+	serialize protocol.Serialization
+	opaque    int32
+	bytes     int
+	traffic   *traffic.Counter // of its topic; nil for a rollback, and where there is no such topic
+}
+
+func (e *roundEnds) clear() {
+	clear(e.answers)
+	clear(e.rollbacks)
+	clear(e.changes)
+	clear(e.commits)
+	e.answers, e.rollbacks, e.changes, e.commits, e.metrics = e.answers[:0], e.rollbacks[:0], e.changes[:0], e.commits[:0], nil
+}
+
+// endRequest is the header of END_TRANSACTION, in place.
+type endRequest struct {
+	group            []byte
+	offset, position int64
+	decision         int32
+	fromCheck        bool
+}
+
+// The mandatory fields of END_TRANSACTION.
+const (
+	endGroup = 1 << iota
+	endOffset
+	endPosition
+	endDecision
+	endMessage
+)
+
+var endMandatoryNames = [...]string{"producerGroup", "tranStateTableOffset", "commitLogOffset", "commitOrRollback", "msgId"}
+
+// parse reads the header fields without allocating.
+func (q *endRequest) parse(fields protocol.Fields) error {
+	*q = endRequest{}
+	seen := 0
+	for i := range fields {
+		name, v := fields[i].Key, fields[i].Value
+		number, field := (*int64)(nil), 0
+		var decision int64
+		switch string(name) {
+		case "producerGroup":
+			q.group, field = v, endGroup
+		case "tranStateTableOffset":
+			number, field = &q.offset, endOffset
+		case "commitLogOffset":
+			number, field = &q.position, endPosition
+		case "commitOrRollback":
+			number, field = &decision, endDecision
+		case "fromTransactionCheck":
+			q.fromCheck = string(v) == "true"
+		case "msgId":
+			field = endMessage
+		}
+		if number != nil {
+			var ok bool
+			if *number, ok = protocol.ParseInt(v); !ok {
+				return protocol.Errorf(protocol.RespSystemError, "the custom field <%s> is not a number: %q", name, v)
+			}
+		}
+		if field == endDecision {
+			q.decision = int32(decision)
+			if decision != 0 && decision != message.FlagCommit && decision != message.FlagRollback {
+				return protocol.Errorf(protocol.RespSystemError, "commitOrRollback field wrong: %d", decision)
+			}
+		}
+		seen |= field
+	}
+	for i, name := range endMandatoryNames {
+		if seen&(1<<i) == 0 {
+			return protocol.Errorf(protocol.RespSystemError, "the custom field <%s> is null", name)
+		}
+	}
+	return nil
+}
+
+// end takes the end of a transaction.
+func (s *sendSink) end(r *remoting.Request) {
+	var q endRequest
+	if err := q.parse(r.Fields); err != nil || q.decision == 0 {
+		r.Reply(nil, err)
+		return
+	}
+	// Who has it needs no more than the disk to let go of it: what this round has is on its way before it waits.
+	for t := s.b.transactions; !t.claim(q.offset); t.await(q.offset) {
+		s.EndRound()
+	}
+	if decided, err := s.decide(r, &q); err != nil || !decided {
+		s.b.transactions.free(q.offset)
+		r.Reply(nil, err)
+	}
+}
+
+// errNoHalf is what RocketMQ answers where there is no half message.
+func errNoHalf(q *endRequest) error {
+	return protocol.Errorf(protocol.RespSystemError, "Find prepared transaction message failed, commitLogOffset %d", q.position)
+}
+
+// decide adds to the round what a claimed half message becomes; false when there is nothing left to decide.
+func (s *sendSink) decide(r *remoting.Request, q *endRequest) (decided bool, err error) {
+	b := s.b
+	half, raw, err := b.store.Look(q.position, &s.pins)
+	if err != nil || string(half.Topic) != message.TopicHalf || half.Verify(raw) != nil {
+		return false, errNoHalf(q)
+	}
+	if err := b.mayEnd(&half, q); err != nil {
+		return false, err
+	}
+	known, list, found, err := b.half(q.offset)
+	if err != nil || !found || known.Position != q.position {
+		return false, err
+	}
+	s.open(r)
+	round := s.round
+	a := endAnswer{
+		offset: q.offset, topic: known.Topic, list: list, bytes: len(half.Body),
+		oneWay: r.IsOneWay(), serialize: r.Serialize, opaque: r.Opaque,
+	}
+	retired := store.Mutation{Key: transaction.Key(list, q.offset)}
+	if q.decision == message.FlagRollback {
+		round.ends.rollbacks = append(round.ends.rollbacks, retired)
+	} else {
+		var e store.Entry
+		if e, round.arena, err = b.commitOf(&half, round.arena); err != nil {
+			return false, sendFailure(err)
+		}
+		if half.PhysicalOffset == 0 { // which no record can name as its source
+			round.ends.rollbacks = append(round.ends.rollbacks, retired)
+		}
+		n := len(round.ends.changes)
+		round.ends.changes = append(round.ends.changes, retired)
+		round.ends.commits = append(round.ends.commits, store.WithState{
+			Queue: e.Target.(*store.Queue), Kind: kindTransactions, Changes: round.ends.changes[n : n+1 : n+1],
+		})
+		e.Target = &round.ends.commits[n]
+		round.batch.Entries = append(round.batch.Entries, e)
+		a.commit = true
+		if t := b.topics.find(known.Topic); t != nil {
+			a.traffic = t.traffic
+		}
+	}
+	round.ends.answers = append(round.ends.answers, a)
+	round.ends.metrics = r.Metrics()
+	return true, nil
+}
+
+// mayEnd returns why the request may not decide the half message.
+func (b *Broker) mayEnd(half *message.Record, q *endRequest) error {
+	if immunity := message.Property(half.Properties, message.PropCheckImmunity); len(immunity) > 0 && !q.fromCheck {
+		rules := b.rules()
+		if rules.TooLate(half.BornTime, string(immunity), b.c.Now().UnixMilli()) {
+			return protocol.Errorf(protocol.RespIllegalOperation,
+				"the message is older than its %s=%s: its producer decides when it is asked", message.PropCheckImmunity, immunity)
+		}
+	}
+	switch {
+	case string(message.Property(half.Properties, message.PropProducerGroup)) != string(q.group):
+		return protocol.Errorf(protocol.RespSystemError, "The producer group wrong: %q", q.group)
+	case half.QueueOffset != q.offset:
+		return protocol.Errorf(protocol.RespSystemError, "The transaction state table offset wrong: %d", q.offset)
+	}
+	return nil
+}
+
+// What a half message has and the message that it becomes has not; RocketMQ leaves TRAN_MSG in one that is not delayed.
+var (
+	notCommitted        = []string{message.PropRealTopic, message.PropRealQueueID, message.PropCRC}
+	notCommittedDelayed = append([]string{message.PropTransaction}, notCommitted...)
+)
+
+// commitOf makes the entry that a half message becomes (EndTransactionProcessor.endMessageTransaction): one for its topic, or for where it
+// waits for the delay that it asks for. Its properties are made at the end of arena.
+func (b *Broker) commitOf(half *message.Record, arena []byte) (store.Entry, []byte, error) {
+	level, drop := 0, notCommitted
+	if delay := message.Property(half.Properties, message.PropDelay); delay != nil {
+		if n, err := requestedDelay(delay, message.FlagCommit); err == nil {
+			level = n
+		}
+	}
+	timed := level == 0 && isTimed(half.Properties)
+	if level > 0 || timed {
+		drop = notCommittedDelayed
+	}
+	e, arena, err := b.deliveryOf(half, arena, drop...)
+	if err != nil {
+		return e, arena, err
+	}
+	e.Record.SysFlag = e.Record.SysFlag&^message.FlagTransactionMask | message.FlagCommit
+	switch {
+	case level > 0:
+		arena = b.schedule(&e, level, arena)
+	case timed:
+		arena, err = b.waitForMoment(&e, arena)
+	}
+	return e, arena, err
+}
+
+// decided answers the ends of transactions of the round.
+func (round *sendRound) decided(err error) {
+	b, ends := round.sink.b, &round.ends
+	t := b.transactions
+	code, remark, waiting := protocol.RespSuccess, "", 0
+	if err != nil {
+		failure := sendFailure(err)
+		code, remark = failure.Code, failure.Remark
+	}
+	for i := range ends.answers {
+		a := &ends.answers[i]
+		t.free(a.offset)
+		if !a.oneWay {
+			waiting++
+		}
+		if err == nil {
+			t.count(a)
+		}
+	}
+	if waiting > 0 {
+		round.sink.conn.AppendOut(func(dst []byte) []byte {
+			for i := range ends.answers {
+				if a := &ends.answers[i]; !a.oneWay {
+					dst = protocol.AppendFrame(dst, &protocol.Command{
+						Code: int32(code), Remark: []byte(remark), Flag: protocol.FlagResponse, Opaque: a.opaque,
+						Serialize: a.serialize, Language: protocol.LanguageGo, Version: protocol.Version,
+					}, 0)
+				}
+			}
+			return dst
+		})
+	}
+	ends.metrics.ObserveN(code, b.c.Now().Sub(round.began), len(ends.answers))
+}
+
+// count notes a transaction that has ended.
+func (t *transactions) count(a *endAnswer) {
+	if a.list == transaction.Pending {
+		t.ended(a.topic)
+	}
+	kind := traffic.RolledBack
+	if a.commit {
+		kind = traffic.Committed
+		if a.traffic != nil {
+			a.traffic.Add(1, a.bytes)
+		}
+	}
+	t.b.traffic.OfKey(traffic.Key{Topic: a.topic, Kind: kind}, false).Add(1, 0)
+}
