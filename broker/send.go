@@ -573,7 +573,7 @@ func (b *Broker) appendSendAnswer(dst []byte, a *sendAnswer, entries []store.Ent
 	if len(entries) == 1 {
 		w.Text("msgId", message.AppendOffsetID(scratch[:0], first.StoreHost, first.PhysicalOffset))
 	} else {
-		var ids []byte
+		ids := make([]byte, 0, len(entries)*(message.OffsetIDMaxSize+1))
 		for i := range entries {
 			if i > 0 {
 				ids = append(ids, ',')
