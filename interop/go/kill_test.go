@@ -93,7 +93,7 @@ func TestKill9UnderLoad(t *testing.T) {
 	var restarts []time.Duration
 	for range rounds {
 		waitForAck(t, l)
-		time.Sleep(time.Duration(300+rand.IntN(600)) * time.Millisecond) // the moment of a kill is chance
+		time.Sleep(time.Duration(100+rand.IntN(500)) * time.Millisecond) // the moment of a kill is chance
 		s.Kill()
 		started := time.Now()
 		if err := s.Start(); err != nil {

@@ -23,7 +23,7 @@ import (
 const (
 	laneConnections = 16
 	laneInFlight    = 32 // of each connection: more than the lane runs at once
-	lanePairs       = 7
+	lanePairs       = 5
 	laneWindow      = 700 * time.Millisecond
 	laneDrain       = 100 * time.Millisecond // for what is under way when the load pauses or goes on
 	laneWorst       = 2.0                    // median of sends meanwhile, in multiples of the median without load
