@@ -147,20 +147,19 @@ func (t *timedShell) copyAgain(items []timer.Moment) error {
 		}
 	}
 	batch := newDelivery()
-	var ends []store.Mutation
-	for _, m := range items {
-		raw, _, err := t.record(m, nil)
+	raw, errs := t.records(items)
+	for i := range items {
+		err := errs[i]
 		if err == nil {
-			err = batch.addCopy(raw, t.queue)
+			err = batch.addCopy(raw[i], t.queue)
 		}
 		if err != nil {
 			letGo(err)
 			return err
 		}
-		ends = append(ends, store.Mutation{Key: keyOf(m.Key)})
 	}
 	t.carry.busy = true
-	err := batch.append(t.b.store, kindTimer, ends, func(err error) {
+	err := batch.append(t.b.store, kindTimer, waitEnds(items), func(err error) {
 		t.tell(func() {
 			letGo(err)
 			t.carry.busy, t.carry.restUntil = false, t.b.timerNow().Elapsed+carryPauseMS

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -168,78 +169,106 @@ func (t *timedShell) perform(due []timer.Moment) {
 	if err := t.deliver(due); err != nil {
 		t.complain("timed messages cannot be delivered", err)
 		t.moments.Refused(due, t.b.timerNow())
-		return
 	}
-	t.refused = false
 }
 
-// record returns a copy of a record, at the end of arena; errGone when there is none that is whole.
-func (t *timedShell) record(m timer.Moment, arena []byte) (raw, grown []byte, err error) {
+// record returns a copy of a record; store.ErrNotFound when there is none any more.
+func (t *timedShell) record(m timer.Moment) ([]byte, error) {
+	raw := make([]byte, m.Size)
+	return raw, t.read1(raw, m, false)
+}
+
+const (
+	// nearBytes is how far apart records may lie that are read together, togetherMin how many of them there must be: a read of a block of
+	// the log takes as long as those of so many records.
+	nearBytes   = 256 << 10
+	togetherMin = 4
+)
+
+// records returns copies of records, in the order of items, and why one could not be read.
+func (t *timedShell) records(items []timer.Moment) (raw [][]byte, errs []error) {
+	size, order := 0, make([]int, len(items))
+	for i, m := range items {
+		order[i], size = i, size+int(m.Size)
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(items[a].Position, items[b].Position) })
+	raw, errs = make([][]byte, len(items)), make([]error, len(items))
+	memory := make([]byte, size)
+	for first := 0; first < len(order); {
+		last := first
+		for last+1 < len(order) && items[order[last+1]].Position-items[order[first]].Position < nearBytes {
+			last++
+		}
+		for _, i := range order[first : last+1] {
+			n := items[i].Size
+			raw[i], memory = memory[:n:n], memory[n:]
+			errs[i] = t.read1(raw[i], items[i], last-first+1 < togetherMin)
+		}
+		first = last + 1
+	}
+	return raw, errs
+}
+
+// read1 fills raw with a record.
+func (t *timedShell) read1(raw []byte, m timer.Moment, apart bool) error {
+	if apart {
+		return t.b.store.ReadApart(raw, m.Position)
+	}
 	defer t.result.Release()
 	if err := t.b.store.ReadPosition(&t.result, m.Position, m.Size); err != nil {
-		return nil, arena, err
+		return err
 	}
-	start := len(arena)
 	for _, s := range t.result.Slices {
-		arena = append(arena, s...)
+		raw = raw[copy(raw, s):]
 	}
-	return arena[start:len(arena):len(arena)], arena, nil
+	return nil
 }
 
 // deliver appends due messages to their queues. After nil the goroutine will be told what became of it. What cannot be delivered ever is
 // passed over.
 func (t *timedShell) deliver(due []timer.Moment) error {
 	batch := newDelivery()
-	size := 0
-	for _, m := range due {
-		size += int(m.Size)
-	}
-	records := make([]byte, 0, size)
-	var ends, lost []store.Mutation
-	var lostItems []timer.Moment
-	for _, m := range due {
-		var raw []byte
-		var err error
-		if raw, records, err = t.record(m, records); err == nil {
-			err = batch.add(t.b, raw)
+	raw, errs := t.records(due)
+	var stored, lost []timer.Moment
+	for i, m := range due {
+		err := errs[i]
+		if err == nil {
+			err = batch.add(t.b, raw[i])
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		end := store.Mutation{Key: keyOf(m.Key)}
-		if err == nil {
-			ends = append(ends, end)
+		if err != nil {
+			t.b.log.Error("a timed message is passed over", "position", m.Position, "error", err)
+			lost = append(lost, m)
 			continue
 		}
-		t.b.log.Error("a timed message is passed over", "position", m.Position, "error", err)
-		lost, lostItems = append(lost, end), append(lostItems, m)
+		stored = append(stored, m)
 	}
-	if err := t.forget(lost, lostItems); err != nil {
-		return err
+	if len(lost) > 0 {
+		if err := t.b.update(kindTimer, func(err error) { t.tell(func() { t.delivered(lost, err) }) }, waitEnds(lost)...); err != nil {
+			return err
+		}
 	}
-	if len(ends) == 0 {
+	if len(stored) == 0 {
 		return nil
 	}
-	stored := due
-	if len(lost) > 0 {
-		stored = slices.DeleteFunc(due, func(m timer.Moment) bool { return slices.Contains(lostItems, m) })
-	}
-	err := batch.append(t.b.store, kindTimer, ends, func(err error) {
+	err := batch.append(t.b.store, kindTimer, waitEnds(stored), func(err error) {
 		t.tell(func() { t.delivered(stored, err) })
 	})
-	if err != nil && len(lost) > 0 { // the lost are settled by their own record
+	if err != nil { // the lost are settled by their own record
 		t.moments.Refused(stored, t.b.timerNow())
 		t.complain("timed messages cannot be delivered", err)
-		return nil
 	}
-	return err
+	return nil
 }
 
-// forget ends the wait of messages by a change of state alone.
-func (t *timedShell) forget(changes []store.Mutation, items []timer.Moment) error {
-	if len(changes) == 0 {
-		return nil
+// waitEnds are the changes of the state when messages wait no more.
+func waitEnds(items []timer.Moment) []store.Mutation {
+	changes := make([]store.Mutation, len(items))
+	for i, m := range items {
+		changes[i].Key = keyOf(m.Key)
 	}
-	return t.b.update(kindTimer, func(err error) { t.tell(func() { t.delivered(items, err) }) }, changes...)
+	return changes
 }
 
 // delivered takes the end of a delivery.
@@ -249,6 +278,7 @@ func (t *timedShell) delivered(items []timer.Moment, err error) {
 		t.moments.Refused(items, now)
 		return
 	}
+	t.refused = false
 	t.moments.Stored(items)
 	for _, m := range items {
 		if m.Due > atOnce {
@@ -259,13 +289,9 @@ func (t *timedShell) delivered(items []timer.Moment, err error) {
 
 // recall deletes what the recall at a position names. That it has been done is one change of state, with the deletions.
 func (t *timedShell) recall(m timer.Moment) {
-	changes := []store.Mutation{{Key: keyOf(m.Key)}}
 	targets, err := t.targets(m)
 	if errors.Is(err, store.ErrNotFound) {
 		err = nil
-	}
-	for _, target := range targets {
-		changes = append(changes, store.Mutation{Key: keyOf(target.Key)})
 	}
 	letGo := func(recalled bool) {
 		for _, target := range targets {
@@ -278,7 +304,7 @@ func (t *timedShell) recall(m timer.Moment) {
 				letGo(err == nil)
 				t.delivered([]timer.Moment{m}, err)
 			})
-		}, changes...)
+		}, waitEnds(append([]timer.Moment{m}, targets...))...)
 	}
 	if err != nil {
 		letGo(false)
@@ -289,7 +315,7 @@ func (t *timedShell) recall(m timer.Moment) {
 
 // targets returns what a recall deletes, held: messages that wait with its unique key, in its topic, for its moment.
 func (t *timedShell) targets(m timer.Moment) (targets []timer.Moment, err error) {
-	raw, _, err := t.record(m, nil)
+	raw, err := t.record(m)
 	if err != nil {
 		return nil, err
 	}

@@ -368,3 +368,59 @@ func (c *timedCrasher) run() {
 		t.Errorf("with a new view there waits %s", waiting)
 	}
 }
+
+// A message that waits does not keep its segment: it is appended again, its copy waits in its place, and it comes once, at its moment.
+func TestRetentionTakesMessagesAlongThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		retention := store.Retention{BytesMax: 512 << 10}
+		n := startRetainingNode(t, fs, DefaultDelayLevels(), retention)
+		const count = 300
+		due := time.Now().Add(time.Hour).UnixMilli() + 345
+		var last message.Record
+		for i := range count {
+			last = n.mustSendTimed("Late", message.PropTimerDeliver, due+int64(i), fmt.Sprint("late", i))
+		}
+		handle := n.recallHandle(&last)
+		for round := range 8 {
+			for i := range 40 {
+				n.mustSend("T", 0, fmt.Sprint(i, strings.Repeat("x", 30<<10)))
+			}
+			time.Sleep(30 * time.Second)
+			if round == 5 {
+				before := n.timerState()
+				n.stop()
+				if err := fs.RemoveAll("store/view"); err != nil {
+					t.Fatal(err)
+				}
+				n = startRetainingNode(t, fs, DefaultDelayLevels(), retention)
+				if after := n.timerState(); after != before {
+					t.Errorf("with a new view\n%s waits,\n%s before", after, before)
+				}
+			}
+		}
+		if first := n.store.Log().First(); first <= last.PhysicalOffset {
+			t.Errorf("the log begins at %d, the last message that waits was sent to %d", first, last.PhysicalOffset)
+		}
+		n.wantCount(count)
+		if err := n.recallNow("Late", handle); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(time.UnixMilli(due - 1)))
+		synctest.Wait()
+		if got := len(n.read("Late")); got > 0 {
+			t.Fatalf("%d came early", got)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		var want []string
+		for i := range count - 1 {
+			want = append(want, fmt.Sprint("late", i))
+		}
+		if diff := cmp.Diff(want, bodies(n.read("Late"))); diff != "" {
+			t.Error(diff)
+		}
+		n.wantCount(0)
+		n.stop()
+	})
+}

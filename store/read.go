@@ -190,6 +190,14 @@ func (p *probe) read(log *commitlog.Log, position int64, n int) (data []byte, er
 	return p.copied, nil
 }
 
+// ReadApart fills p with the record at a log position, without bringing its neighbours into memory.
+func (s *Store) ReadApart(p []byte, position int64) error {
+	if err := s.log.ReadApart(p, position); err != nil {
+		return notFound(position, err)
+	}
+	return nil
+}
+
 // InMemory tells whether the message at offset can be read without the disk.
 func (s *Store) InMemory(q *Queue, offset int64) bool {
 	e, err := s.entry(q, offset)

@@ -191,6 +191,21 @@ func (l *Log) Read(pos int64, n int) ([]byte, error) {
 	return out, nil
 }
 
+// ReadApart fills p with the bytes at pos. What is not in memory is read by itself, and its block does not get there: for records whose
+// neighbours nobody asks for.
+func (l *Log) ReadApart(p []byte, pos int64) error {
+	end := pos + int64(len(p))
+	if l.blocks.inMemory(pos) || l.blocks.inMemory(end-1) { // what is not is whole, and on the disk
+		b, err := l.Read(pos, len(p))
+		copy(p, b)
+		return err
+	}
+	if pos < 0 || end > l.confirmed.Load() {
+		return fmt.Errorf("log position %d+%d: %w", pos, len(p), io.EOF)
+	}
+	return l.segments.readAt(p, pos)
+}
+
 // InMemory tells whether a read at pos needs the disk.
 func (l *Log) InMemory(pos int64) bool { return l.blocks.inMemory(pos) }
 
