@@ -134,6 +134,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		b.delays, err = newDelayShell(b)
 	}
 	if err == nil {
+		err = b.importTimers()
+	}
+	if err == nil {
 		b.timed = newTimedShell(b)
 		b.transactions, err = newTransactions(b)
 	}

@@ -40,7 +40,7 @@ func startRetainingNode(t testing.TB, fs vfs.FS, levels DelayLevels, retention s
 	quiet := slog.New(slog.DiscardHandler)
 	s, _, err := store.Open(store.Config{
 		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
-		Now: time.Now, Logger: quiet, DueTime: levels.DueTime, Retired: Retired, Pending: Pending, Retention: retention,
+		Now: time.Now, Logger: quiet, DueTime: levels.DueTime, Retired: Retired, Pending: Pending, Import: ImportRocketMQ, Retention: retention,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -16,8 +16,8 @@ import (
 )
 
 // In from RocketMQ, and back: the state in config/*.json of a RocketMQ store directory (ConfigManager, BrokerPathConfigHelper), as
-// the broker's own state and the other way round. Topics, groups, what groups are forbidden to read, consumer offsets and the progress of
-// the delay levels have a place in both.
+// the broker's own state and the other way round. Topics, groups, what groups are forbidden to read, consumer offsets, the progress of
+// the delay levels and what waits for a moment have a place in both.
 
 // The files, and the tables in them.
 const (
@@ -109,6 +109,11 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 			put(kindFilters, filterKey(group, topic), f)
 		}
 	}
+	timers, err := importedTimers(files, files.PathJoin(config, fileTimers))
+	if err != nil {
+		return nil, err
+	}
+	put(kindTimerImport, "", timers)
 	if topics.DataVersion != nil {
 		put(kindTopics, "", protocol.MarshalBody(topics.DataVersion))
 	}
@@ -149,7 +154,8 @@ func readFile(files vfs.FS, path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// ExportRocketMQ returns the files of config/, by name, for a RocketMQ broker to go on with, and what of the state has no place there.
+// ExportRocketMQ returns the files of config/, by name, for a RocketMQ broker to go on with, and what of the state has no place there. What
+// waits for a moment is appended to the log again.
 func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err error) {
 	topics := foreignTopics{Topics: map[string]json.RawMessage{}, DataVersion: &protocol.DataVersion{}}
 	groups := foreignGroups{Groups: map[string]json.RawMessage{}, Forbidden: map[string]map[string]int32{}, DataVersion: &protocol.DataVersion{}}
@@ -205,8 +211,12 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	if err := leaveTransactions(s, offsets.Offsets); err != nil {
 		return nil, nil, err
 	}
+	timers, err := exportTimers(s)
+	if err != nil {
+		return nil, nil, fmt.Errorf("timed messages: %w", err)
+	}
 	return map[string][]byte{
-		fileTopics: protocol.MarshalBody(topics), fileGroups: protocol.MarshalBody(groups),
+		fileTimers: timers, fileTopics: protocol.MarshalBody(topics), fileGroups: protocol.MarshalBody(groups),
 		fileOffsets: protocol.MarshalBody(offsets), fileDelays: protocol.MarshalBody(delays),
 	}, lost, nil
 }

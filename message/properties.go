@@ -39,6 +39,7 @@ const (
 	PropTimerOut          = "TIMER_OUT_MS"
 	PropTimerEnqueue      = "TIMER_ENQUEUE_MS"
 	PropTimerDequeue      = "TIMER_DEQUEUE_MS"
+	PropTimerRolls        = "TIMER_ROLL_TIMES"
 	PropTimerDelete       = "TIMER_DEL_UNIQKEY"
 	PropBornTimestamp     = "BORN_TIMESTAMP"
 	PropTransactionID     = "__transactionId__"

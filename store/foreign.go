@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/apogeemq/apogee/store/commitlog"
 )
@@ -135,6 +136,9 @@ func (s *Store) usedUnits(path string) (n int64, err error) {
 	return 0, nil
 }
 
+// leftBehind is what RocketMQ makes anew from the log and config/, and what is ours alone.
+var leftBehind = []string{"consumequeue", "index", "checkpoint", "timerlog", "view", "spare"}
+
 // Leave hands the directory back to RocketMQ: config holds the files for its config/, by name. The store is closed then, and the
 // directory is RocketMQ's: its log as it is, zeros behind its end, nothing that RocketMQ derives from it (abort makes it do so anew), and nothing of
 // ours. A crash on the way leaves a directory that opens here.
@@ -161,9 +165,15 @@ func (s *Store) Leave(config map[string][]byte) error {
 			return err
 		}
 	}
-	for _, name := range []string{"consumequeue", "index", "checkpoint", "view", "spare"} {
-		if err := s.c.FS.RemoveAll(s.c.path(name)); err != nil {
-			return err
+	names, err := s.c.FS.List(s.c.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if slices.Contains(leftBehind, name) || strings.HasPrefix(name, "timerwheel") { // which has snapshots beside it
+			if err := s.c.FS.RemoveAll(s.c.path(name)); err != nil {
+				return err
+			}
 		}
 	}
 	if err := writeAside(s.c.FS, s.c.path("abort"), nil, true); err != nil {

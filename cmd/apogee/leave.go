@@ -17,8 +17,9 @@ func newLeaveCommand() *cobra.Command {
 		Use:   "leave",
 		Short: "Give a stopped node's directory back to RocketMQ",
 		Long: "Give the store directory of a stopped node back to RocketMQ: its log as it is, topics, groups, offsets and the progress of delays as\n" +
-			"config/*.json. What RocketMQ derives from the log (consumequeue, index, checkpoint) is removed, so that its next start makes it anew;\n" +
-			"so is all that is Apogee's. What has no place in RocketMQ is listed.",
+			"config/*.json. What waits for a moment of its own is appended again, as RocketMQ's wheel begins anew there. What RocketMQ derives from the\n" +
+			"log (consumequeue, index, timerwheel, timerlog, checkpoint) is removed, so that its next start makes it anew; so\n" +
+			"is all that is Apogee's. What has no place in RocketMQ is listed.",
 		Args: cobra.NoArgs,
 	}
 	c.Flags().StringVar(&file, "config", os.Getenv("APOGEE_CONFIG"), "configuration file (YAML) of the node")
