@@ -32,6 +32,7 @@ type settings struct {
 	rejectTransactions               bool
 	checkInterval, checkTimeout      time.Duration
 	checksMax                        int32
+	retryTopicV2                     bool // the form of the names of POP retry topics
 }
 
 func (c *Config) settings() *settings {
@@ -56,6 +57,7 @@ func properties() []property {
 		switchProperty("autoCreateSubscriptionGroup", func(s *settings) *bool { return &s.autoCreateGroup }),
 		switchProperty("autoCreateTopicEnable", func(s *settings) *bool { return &s.autoCreateTopic }),
 		numberProperty("brokerPermission", 0, 7, func(s *settings) *int32 { return &s.permission }),
+		switchProperty("enableRetryTopicV2", func(s *settings) *bool { return &s.retryTopicV2 }),
 		numberProperty("defaultTopicQueueNums", 1, topicQueuesMax, func(s *settings) *int32 { return &s.defaultTopicQueues }),
 		switchProperty("enablePropertyFilter", func(s *settings) *bool { return &s.propertyFilter }),
 		switchProperty("filterSupportRetry", func(s *settings) *bool { return &s.filterRetry }),

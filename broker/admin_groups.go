@@ -199,6 +199,8 @@ func (b *Broker) deleteGroup(r *remoting.Request) (*remoting.Response, error) {
 		b.offsets.remove("", h.Group)
 	}
 	b.traffic.Forget("", h.Group)
+	b.pop.DropGroup(h.Group)
+	b.pop.End("", h.Group, protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "subscription group [%s] was deleted", h.Group))
 	if err := b.groups.remove(h.Group, func(err error) { r.Reply(nil, err) }); err != nil {
 		return nil, sendFailure(err)
 	}

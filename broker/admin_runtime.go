@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
@@ -22,6 +23,8 @@ type Host struct {
 	Dir  string                                                  // of the store
 	Disk func() (total, free int64)                              // bytes of the file system that holds it
 	Lane func(remoting.Lane) (queued int, l remoting.LaneLimits) // requests that wait
+	// Queues returns the queues of a topic that consumers may read, on all brokers; nil: the broker knows none but its own.
+	Queues func(ctx context.Context, topic string) ([]protocol.MessageQueue, error)
 }
 
 func (b *Broker) runtimeInfo(*remoting.Request) (*remoting.Response, error) {

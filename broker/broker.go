@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/remoting"
@@ -71,6 +72,7 @@ type Broker struct {
 	filters *filterTable
 	clients *clientTable
 	held    *heldPulls
+	pop     *popserve.Service
 	delays  *delayShell
 	timed   *timedShell
 
@@ -130,6 +132,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		b.stamp = message.AppendProperty(b.stamp, p[0], []byte(p[1]))
 	}
 	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load(), b.filters.load())
+	if err == nil {
+		b.pop, err = popserve.New(popHost{b}, s, c.Logger)
+	}
 	if err == nil {
 		b.delays, err = newDelayShell(b)
 	}

@@ -361,19 +361,24 @@ func (t *clientTable) tick(now time.Time) {
 	}
 }
 
+// ids returns the ids of a group's members.
+func (t *clientTable) ids(group string) (ids []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if g := t.consumers[group]; g != nil {
+		for _, m := range g.members {
+			ids = append(ids, m.id)
+		}
+	}
+	return ids
+}
+
 func (b *Broker) consumerList(r *remoting.Request) (*remoting.Response, error) {
 	var h protocol.GroupHeader
 	if err := r.Read(&h); err != nil {
 		return nil, err
 	}
-	b.clients.mu.Lock()
-	var list protocol.ConsumerList
-	if g := b.clients.consumers[h.Group]; g != nil {
-		for _, m := range g.members {
-			list.IDs = append(list.IDs, m.id)
-		}
-	}
-	b.clients.mu.Unlock()
+	list := protocol.ConsumerList{IDs: b.clients.ids(h.Group)}
 	if len(list.IDs) == 0 {
 		return nil, protocol.Errorf(protocol.RespSystemError, "no consumer for this group, %s", h.Group)
 	}

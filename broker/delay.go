@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -93,7 +94,7 @@ func (d DelayLevels) DueTime(r *message.Record) int64 {
 }
 
 // Retired is the store's: what a record changes by replacing its source. A delivered message is its level's progress, or ends its wait for
-// a moment; a half message's transaction is decided.
+// a moment; a half message's transaction is decided; or the delivery of what a group did not acknowledge ends.
 func Retired(r, source *message.Record) (kind string, changes []store.Mutation) {
 	switch string(source.Topic) {
 	case message.TopicSchedule:
@@ -103,7 +104,7 @@ func Retired(r, source *message.Record) (kind string, changes []store.Mutation) 
 	case message.TopicHalf:
 		return kindTransactions, decidedHalf(r, source)
 	}
-	return "", nil
+	return popserve.Retired(r, source)
 }
 
 func delayProgress(queueID int32, next int64) store.Mutation {

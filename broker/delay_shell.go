@@ -173,14 +173,19 @@ func (d *delayShell) deliver(e timer.Effect) error {
 
 // record returns the record at an offset of a schedule queue, valid until the result's release; nil where there is none any more.
 func (d *delayShell) record(level int, offset int64) ([]byte, error) {
-	err := d.b.store.Read(&d.result, d.queues[level], offset, store.ReadLimits{Messages: 1, Bytes: math.MaxInt32, Scanned: 1}, store.Match{})
+	return d.b.readOne(&d.result, d.queues[level], offset)
+}
+
+// readOne returns the record at a queue's offset, valid until the result's release; nil where there is none any more.
+func (b *Broker) readOne(result *store.Result, q *store.Queue, offset int64) ([]byte, error) {
+	err := b.store.Read(result, q, offset, store.ReadLimits{Messages: 1, Bytes: math.MaxInt32, Scanned: 1}, store.Match{})
 	switch {
 	case err != nil:
 		return nil, err
-	case d.result.Status == store.NoMatch || d.result.Status == store.OffsetMoved:
+	case result.Status == store.NoMatch || result.Status == store.OffsetMoved:
 		return nil, nil
-	case d.result.Status != store.Found:
-		return nil, fmt.Errorf("nothing at offset %d of schedule queue %d", offset, level)
+	case result.Status != store.Found:
+		return nil, fmt.Errorf("nothing at offset %d of queue %d, topic %s", offset, q.ID, q.Topic)
 	}
-	return whole(d.result.Slices), nil
+	return whole(result.Slices), nil
 }

@@ -110,6 +110,7 @@ func (n *node) hostileRow(r row, names []string) {
 // statusCodes are no refusals.
 var statusCodes = []protocol.ResponseCode{
 	protocol.RespSuccess, protocol.RespPullNotFound, protocol.RespPullRetryImmediately, protocol.RespPullOffsetMoved, protocol.RespQueryNotFound,
+	protocol.RespPollingTimeout, protocol.RespPollingFull,
 }
 
 func (n *node) hostile(s protocol.Serialization, r row, f fields, body, name, value string) {

@@ -104,6 +104,25 @@ func (t *offsetTable) commit(k offsetKey, offset int64, done func(error)) {
 	}
 }
 
+// set notes an offset that the broker knows itself, wherever the group was.
+func (t *offsetTable) set(k offsetKey, offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.offsets[k] = offset
+	t.dirty[k] = struct{}{}
+}
+
+// advance notes an offset that the broker knows itself, unless the group is further already.
+func (t *offsetTable) advance(k offsetKey, offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, reset := t.resets[k]
+	if old, ok := t.offsets[k]; !reset && (!ok || old < offset) {
+		t.offsets[k] = offset
+		t.dirty[k] = struct{}{}
+	}
+}
+
 // record writes what has changed, unless a record is on its way: then the next one follows it.
 func (t *offsetTable) record() {
 	t.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -26,6 +27,7 @@ const (
 	fileOffsets = "consumerOffset.json"
 	fileDelays  = "delayOffset.json"
 	fileFilters = "consumerFilter.json"
+	fileModes   = "messageRequestMode.json"
 )
 
 // foreignTopics is TopicConfigSerializeWrapper, foreignGroups SubscriptionGroupManager; foreignOffsets is what ConsumerOffsetManager keeps by
@@ -71,7 +73,10 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 	var offsets foreignOffsets
 	var delays foreignDelays
 	var filters foreignFilters
-	for name, into := range map[string]any{fileTopics: &topics, fileGroups: &groups, fileOffsets: &offsets, fileDelays: &delays, fileFilters: &filters} {
+	var modes protocol.RequestModes
+	for name, into := range map[string]any{
+		fileTopics: &topics, fileGroups: &groups, fileOffsets: &offsets, fileDelays: &delays, fileFilters: &filters, fileModes: &modes,
+	} {
 		if err := readForeign(files, files.PathJoin(config, name), into); err != nil {
 			return nil, err
 		}
@@ -114,6 +119,11 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 		return nil, err
 	}
 	put(kindTimerImport, "", timers)
+	for topic, groups := range modes.Modes {
+		for group, m := range groups {
+			put(popserve.KindModes, popserve.ModeKey(topic, group), protocol.MarshalBody(m))
+		}
+	}
 	if topics.DataVersion != nil {
 		put(kindTopics, "", protocol.MarshalBody(topics.DataVersion))
 	}
@@ -161,6 +171,7 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	groups := foreignGroups{Groups: map[string]json.RawMessage{}, Forbidden: map[string]map[string]int32{}, DataVersion: &protocol.DataVersion{}}
 	offsets := foreignOffsets{map[string]map[int32]int64{}}
 	delays := foreignDelays{map[int32]int64{}}
+	modes := protocol.RequestModes{Modes: map[string]map[string]protocol.RequestMode{}}
 	take := map[string]func(key string, value []byte) error{
 		kindTopics: func(key string, value []byte) error { return takeConfig(topics.Topics, topics.DataVersion, key, value) },
 		kindGroups: func(key string, value []byte) error { return takeConfig(groups.Groups, groups.DataVersion, key, value) },
@@ -194,6 +205,15 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 			delays.Offsets[int32(level)] = int64(binary.BigEndian.Uint64(value))
 			return nil
 		},
+		popserve.KindModes: func(_ string, value []byte) error {
+			var m protocol.RequestMode
+			err := json.Unmarshal(value, &m)
+			if modes.Modes[m.Topic] == nil {
+				modes.Modes[m.Topic] = map[string]protocol.RequestMode{}
+			}
+			modes.Modes[m.Topic][m.Group] = m
+			return err
+		},
 		kindConfig: func(key string, value []byte) error {
 			lost = append(lost, fmt.Sprintf("the setting %s=%s, made while the broker ran: put it into broker.conf", key, value))
 			return nil
@@ -218,6 +238,7 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	return map[string][]byte{
 		fileTimers: timers, fileTopics: protocol.MarshalBody(topics), fileGroups: protocol.MarshalBody(groups),
 		fileOffsets: protocol.MarshalBody(offsets), fileDelays: protocol.MarshalBody(delays),
+		fileModes: protocol.MarshalBody(modes),
 	}, lost, nil
 }
 

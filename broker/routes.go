@@ -45,7 +45,7 @@ func (b *Broker) Routes() []remoting.Route {
 		{Code: protocol.ReqUpdateAndCreateTopic, Lane: admin, Action: create, Handle: b.createTopic},
 		{Code: protocol.ReqDeleteTopicInBroker, Lane: admin, Action: remove, Handle: b.deleteTopic},
 		{Code: protocol.ReqGetTopicConfig, Lane: admin, Action: get, Handle: b.topicConfig},
-	}, b.adminRoutes()...)
+	}, append(b.adminRoutes(), b.pop.Routes()...)...)
 }
 
 // adminRoutes are the rows that administrators and their tools use.

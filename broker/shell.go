@@ -21,6 +21,7 @@ func (b *Broker) Start() {
 	go b.takeTurns(b.delays.nudge, b.delays.turn)
 	go b.takeTurns(b.timed.nudge, b.timed.turn)
 	go b.transactions.run()
+	b.pop.Start()
 	for range wakers {
 		go b.waker()
 	}
@@ -70,6 +71,7 @@ func (b *Broker) spawn(f func()) { go f() }
 // Tick does what is due at now.
 func (b *Broker) Tick(now time.Time) {
 	b.expire(now)
+	b.pop.Tick(now)
 	b.clients.tick(now)
 	b.filters.tick(now)
 	b.traffic.Tick(now)
@@ -78,6 +80,7 @@ func (b *Broker) Tick(now time.Time) {
 // AnswerAll answers, when no more requests are read, what is still in flight: held pulls now, sends once they are confirmed.
 func (b *Broker) AnswerAll(context.Context) {
 	b.expire(b.c.Now().Add(farFuture))
+	b.pop.Tick(b.c.Now().Add(farFuture))
 	b.offsets.record()
 	b.store.Settle()
 }
@@ -89,5 +92,6 @@ const farFuture = 1000 * time.Hour
 func (b *Broker) Stop() {
 	close(b.stop)
 	b.wait.Wait()
+	b.pop.Stop()
 	b.offsets.record()
 }

@@ -79,11 +79,15 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 	if b.topics.find(h.Topic) == nil {
 		return nil, nil // as RocketMQ: deleting twice is no error
 	}
+	b.pop.DropTopic(h.Topic)
 	if err := b.topics.remove(h.Topic, func(err error) { r.Reply(nil, err) }); err != nil {
 		return nil, sendFailure(err)
 	}
 	b.offsets.remove(h.Topic, "")
-	b.spawn(func() { b.endHeld(h.Topic) })
+	b.spawn(func() {
+		b.endHeld(h.Topic)
+		b.pop.End(h.Topic, "", errNoTopic(h.Topic))
+	})
 	b.traffic.Forget(h.Topic, "")
 	return nil, remoting.ErrLater
 }

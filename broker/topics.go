@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
@@ -19,6 +20,7 @@ type topic struct {
 	queues    []*store.Queue // max(read, write) of them
 	forbidden bool           // clients may not send to it
 	system    bool
+	popped    popserve.Topic // what POP sees of it
 	traffic   *traffic.Counter
 	sendTimes []atomic.Pointer[traffic.Counter] // of each queue that was sent to
 	stale     atomic.Bool
@@ -124,6 +126,7 @@ func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	for id := range max(c.ReadQueues, c.WriteQueues) {
 		n.queues = append(n.queues, t.b.store.Queue(c.TopicName, id))
 	}
+	n.popped = popserve.Topic{Name: n.name, Config: &n.config, Queues: n.queues}
 	if old := t.topics[c.TopicName]; old != nil {
 		old.stale.Store(true)
 		t.queues -= queueCount(&old.config)

@@ -72,6 +72,23 @@ func IsForbiddenToSend(topic string) bool {
 func RetryTopic(group string) string { return RetryPrefix + group }
 func DLQTopic(group string) string   { return DLQPrefix + group }
 
+// What stands between group and topic in the name of a POP retry topic (KeyBuilder). The second form is not ambiguous; clients may not
+// make such a topic.
+const (
+	popRetrySeparator   = "_"
+	PopRetrySeparatorV2 = "+"
+)
+
+// PopRetryTopic returns where a topic's messages that a group did not acknowledge come again; v2 chooses the form of the name
+// (KeyBuilder.buildPopRetryTopic).
+func PopRetryTopic(topic, group string, v2 bool) string {
+	separator := popRetrySeparator
+	if v2 {
+		separator = PopRetrySeparatorV2
+	}
+	return RetryPrefix + group + separator + topic
+}
+
 // CheckTopic returns nil for a valid topic name; the error's text begins as RocketMQ's remark does (TopicValidator.validateTopic).
 func CheckTopic(topic string) error {
 	if strings.TrimSpace(topic) == "" {

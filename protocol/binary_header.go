@@ -13,12 +13,23 @@ const binaryFixedSize = 2 + 1 + 2 + 4 + 4 + 4 + 4
 // fitsBinary tells whether the code can be written in 16 bits; POP and lite codes cannot.
 func fitsBinary(c *Command) bool { return c.Code >= math.MinInt16 && c.Code <= math.MaxInt16 }
 
+// popBase is what Java cuts off the codes of POP and lite requests when it writes them in 16 bits; requests from cutFrom to cutTo are meant.
+const popBase, cutFrom, cutTo = 3 << 16, int32(ReqPopMessage) - popBase, int32(ReqBatchAckMessage) - popBase
+
+// widen gives a request back the code that its client meant. RocketMQ does not know it any more.
+func widen(code int32) int32 {
+	if code >= cutFrom && code <= cutTo {
+		return code + popBase
+	}
+	return code
+}
+
 func decodeBinaryHeader(b []byte, c *Command) error {
 	be := binary.BigEndian
 	if len(b) < binaryFixedSize {
 		return fmt.Errorf("%w: binary header of %d bytes", ErrFrame, len(b))
 	}
-	c.Code = int32(int16(be.Uint16(b)))
+	c.Code = widen(int32(int16(be.Uint16(b))))
 	c.Language = Language(b[2])
 	c.Version = int32(int16(be.Uint16(b[3:])))
 	c.Opaque = int32(be.Uint32(b[5:]))

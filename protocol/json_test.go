@@ -28,6 +28,17 @@ var quirks = []struct{ name, header, field, remark string }{
 	{"UTF-8", `{"code":10,"extFields":{"a":"日本"},"remark":"ü"}`, "日本", "ü"},
 }
 
+// Java writes a code's low 16 bits into a binary header.
+func TestCutCodesOfPopRequestsAreMadeWhole(t *testing.T) {
+	for code, want := range map[int16]RequestCode{3442: ReqPopMessage, 3447: ReqPollingInfo, 3543: ReqBatchAckMessage, 36: 36, 3010: 3010, 3441: 3441, 3544: 3544} {
+		frame := AppendFrame(nil, &Command{Code: int32(code), Serialize: SerializeBinary}, 0)
+		var c Command
+		if err := Decode(frame, &c); err != nil || c.Code != int32(want) {
+			t.Errorf("code %d: %d, %v, want %d", code, c.Code, err, want)
+		}
+	}
+}
+
 func TestHeadersOfOtherClientsAreRead(t *testing.T) {
 	for _, q := range quirks {
 		t.Run(q.name, func(t *testing.T) {

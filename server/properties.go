@@ -41,7 +41,7 @@ func (c *Config) brokerProperties() map[string]string {
 
 // brokerHost is what the broker cannot know itself. A broker in memory has no disk.
 func (s *Server) brokerHost() broker.Host {
-	h := broker.Host{Dir: s.c.Dir, Lane: func(l remoting.Lane) (int, remoting.LaneLimits) { return s.brokerServer.Lane(l) }}
+	h := broker.Host{Dir: s.c.Dir, Queues: s.queues, Lane: func(l remoting.Lane) (int, remoting.LaneLimits) { return s.brokerServer.Lane(l) }}
 	if s.c.FS == nil {
 		h.Disk = func() (int64, int64) { return diskBytes(s.c.Dir) }
 	}

@@ -44,7 +44,8 @@ type Result struct {
 	Status           ReadStatus
 	Slices           [][]byte
 	Bytes, Messages  int
-	Next, First, End int64 // next offset to read; the queue's bounds
+	Offsets          []int64 // of the messages
+	Next, First, End int64   // next offset to read; the queue's bounds
 
 	pins    commitlog.Pins
 	entries []view.Entry
@@ -65,7 +66,7 @@ func (s *Store) Read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 }
 
 func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match Match) error {
-	r.Slices, r.Bytes, r.Messages = r.Slices[:0], 0, 0
+	r.Slices, r.Offsets, r.Bytes, r.Messages = r.Slices[:0], r.Offsets[:0], 0, 0
 	r.First, r.End = q.Bounds()
 	r.Next = offset
 	switch {
@@ -141,6 +142,7 @@ func (s *Store) take(r *Result, e view.Entry, limits ReadLimits, match Match) (e
 		return false, err
 	}
 	r.Status = Found
+	r.Offsets = append(r.Offsets, r.Next)
 	r.Bytes += int(e.Size)
 	r.Messages++
 	return false, nil

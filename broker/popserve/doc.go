@@ -1,0 +1,9 @@
+// Package popserve serves POP consumption: what groups pop, acknowledge and wait for, over the state machines of package pop.
+//
+// It owns the state of kind "pop" and of kind "requestModes", the line of the pops that wait, and the deliveries that are over. Of the
+// broker it knows what Host says. Each file opens with the request codes that it serves and what clients see; goroutines are started in
+// shell.go.
+//
+// Locks: that of a queue (Queue.mu) may be held when those of the journal, the deadlines and the group's offsets are taken; that of the
+// waiting pops is a leaf. None is held while a record is appended, so whatever is told of a record may take them.
+package popserve

@@ -1,0 +1,148 @@
+package popserve
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/remoting"
+	"github.com/apogeemq/apogee/store"
+)
+
+// Host is the broker whose topics are popped.
+type Host interface {
+	Name() string
+	Now() time.Time
+	Address(local netip.AddrPort) netip.Addr // that clients of a connection know
+	Settings() Settings
+
+	Topic(name string) *Topic // nil when there is none
+	EnsureTopic(name string, queues int32) (*Topic, error)
+	RemoveTopic(name string) error // with the offsets of groups
+
+	Group(name string) *protocol.SubscriptionGroupConfig      // made where that is allowed; nil when there is none
+	KnownGroup(name string) *protocol.SubscriptionGroupConfig // nil when there is none
+	GroupsOf(topic string) []string                           // that have offsets of it
+	MayRead(group, topic string) bool
+	Members(group string) []string // ids of its clients
+	Match(group string, d protocol.SubscriptionData) (store.Match, error)
+	Routed(ctx context.Context, topic string) ([]protocol.MessageQueue, error) // of all brokers
+
+	// Offset returns where a group is in a queue. AdvanceOffset moves it forward only, SetOffset wherever it was. TakeReset returns the
+	// offset that a group was reset to, once. NoteGiven notes how far a group has read; CheckOffsets refuses a queue more.
+	Offset(k Key) (offset int64, ok bool)
+	AdvanceOffset(k Key, offset int64)
+	SetOffset(k Key, offset int64)
+	TakeReset(k Key) (offset int64, ok bool)
+	NoteGiven(k Key, next int64)
+	CheckOffsets(k Key) error
+
+	IsYoung(q *store.Queue) bool // its first message is near the log's end
+	ReadOne(r *store.Result, q *store.Queue, offset int64) ([]byte, error)
+	NewEntry(r message.Record, q *store.Queue) store.Entry
+	CountPopped(topic, group string, queue int32, messages, bytes int, took time.Duration)
+	CountDead(topic, group string)
+	Refusal(err error) error // what a client is told of an error of the store
+}
+
+// Settings are what may be changed while the broker runs, and its constants.
+type Settings struct {
+	Permission                   int32
+	TransferBytes, TransferCount int
+	PollWaitMax                  time.Duration
+	RetryTopicV2                 bool // the form of the names of new retry topics
+	ScanEntries, ProbeBytes      int  // that one read looks through (store.ReadLimits)
+}
+
+// Topic is a topic with its queues.
+type Topic struct {
+	Name   []byte
+	Config *protocol.TopicConfig
+	Queues []*store.Queue
+}
+
+// Queue returns a queue, nil when there is none of that id.
+func (t *Topic) Queue(id int32) *store.Queue {
+	if id < 0 || int(id) >= len(t.Queues) {
+		return nil
+	}
+	return t.Queues[id]
+}
+
+// Key names a queue that a group pops.
+type Key struct {
+	Group, Topic string
+	Queue        int32
+}
+
+// Service serves POP.
+type Service struct {
+	host  Host
+	store *store.Store
+	log   *slog.Logger
+
+	table *table
+	modes *modeTable
+	waits waits
+
+	wakes chan *watch // queues that pops wait for and that have something
+	stop  chan struct{}
+	wait  sync.WaitGroup
+}
+
+// wakesMax bounds the queues that have something and are not served yet; beyond it they are served on goroutines of their own.
+const wakesMax = 4096
+
+// New returns the service of a broker whose topics, groups and offsets are loaded.
+func New(host Host, s *store.Store, log *slog.Logger) (*Service, error) {
+	v := &Service{host: host, store: s, log: log, wakes: make(chan *watch, wakesMax), stop: make(chan struct{})}
+	v.table, v.modes = newTable(v), newModeTable(v)
+	v.waits.lines = map[lineName]*line{}
+	return v, errors.Join(v.table.load(), v.modes.load())
+}
+
+// Routes are the rows of the broker's table that are served here.
+func (v *Service) Routes() []remoting.Route {
+	const pull, ack, admin = remoting.LanePull, remoting.LaneAck, remoting.LaneAdmin
+	const sub, update, get, list = remoting.ActionSub, remoting.ActionUpdate, remoting.ActionGet, remoting.ActionList
+	return []remoting.Route{
+		{Code: protocol.ReqPopMessage, Lane: pull, Action: sub, Handle: v.popMessage},
+		{Code: protocol.ReqPeekMessage, Lane: pull, Action: sub, Handle: v.peekMessage},
+		{Code: protocol.ReqNotification, Lane: pull, Action: sub, Handle: v.notification},
+		{Code: protocol.ReqAckMessage, Lane: ack, Action: sub, Handle: v.ackMessage},
+		{Code: protocol.ReqBatchAckMessage, Lane: ack, Action: sub, Handle: v.batchAck},
+		{Code: protocol.ReqChangeMessageInvisibleTime, Lane: ack, Action: sub, Handle: v.changeInvisible},
+		{Code: protocol.ReqPollingInfo, Lane: admin, Action: get, Handle: v.pollingInfo},
+		{Code: protocol.ReqQueryAssignment, Lane: admin, Action: get, Handle: v.queryAssignment},
+		{Code: protocol.ReqSetMessageRequestMode, Lane: admin, Action: update, Handle: v.setRequestMode},
+		{Code: protocol.ReqGetAllMessageRequestMode, Lane: admin, Action: list, Handle: v.allRequestModes},
+	}
+}
+
+// Tick answers the pops whose time is over, and records what is not recorded yet.
+func (v *Service) Tick(now time.Time) {
+	v.expire(now.UnixMilli())
+	v.table.journal.Record()
+}
+
+// Record writes what is not recorded yet.
+func (v *Service) Record() { v.table.journal.Record() }
+
+// Retired is what a record changes that delivers a message again: the delivery before it ends. It has no changes for any other record.
+func Retired(r, source *message.Record) (kind string, changes []store.Mutation) {
+	ends := message.Property(r.Properties, message.PropPopRetired)
+	if ends == nil {
+		return "", nil
+	}
+	group := message.Property(r.Properties, message.PropOriginGroup)
+	changes, err := retired(Key{string(group), string(source.Topic), source.QueueID}, string(ends))
+	if err != nil {
+		return "", nil
+	}
+	return kindPop, changes
+}
