@@ -146,10 +146,10 @@ func TestTheViewShrinksWithTheLog(t *testing.T) {
 	}
 	stage()
 	stage() // what the sweep found
-	if n := s.view.Blocks("idle", 7); n != 0 {
+	if n := s.view.Pointers("idle", 7); n != 0 {
 		t.Fatalf("%d index blocks of a queue without messages", n)
 	}
-	if n := s.view.Blocks("T", 0); n == 0 || n > 12 {
+	if n := s.view.Pointers("T", 0); n == 0 || n > 12 {
 		t.Fatalf("%d index blocks", n)
 	}
 	if first, next := s.Queue("idle", 7).Bounds(); first != 1 || next != 1 {

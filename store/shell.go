@@ -24,6 +24,12 @@ type shell struct {
 // systemClock is the default of Config.Now.
 func systemClock() time.Time { return time.Now() }
 
+const (
+	// stageBytesMin is how far the log has to be ahead of the view for a stage, other than after stageIntervalsMax intervals.
+	stageBytesMin     = 16 << 20
+	stageIntervalsMax = 12
+)
+
 // confirmQueue is how many group commits may wait for their confirmation.
 const confirmQueue = 64
 
@@ -163,13 +169,17 @@ func (s *Store) stager() {
 	defer s.shell.timers.Done()
 	ticker := time.NewTicker(s.c.StageInterval)
 	defer ticker.Stop()
-	for {
+	for passed := 1; ; passed++ {
 		select {
 		case <-ticker.C:
+			if passed < stageIntervalsMax && s.log.Confirmed()-s.staged.Load() < stageBytesMin {
+				continue // each stage makes a table: few and large ones, a replay of this much takes no time
+			}
 		case <-s.shell.nudge:
 		case <-s.shell.stop:
 			return
 		}
+		passed = 0
 		if err := s.Stage(); err != nil {
 			s.c.Logger.Error("cannot bring the view to disk; it is kept in memory", "error", err)
 		}

@@ -28,7 +28,7 @@ type Config struct {
 	AsyncFlush       bool          // acknowledge what is written; fsync every FlushInterval
 	FlushInterval    time.Duration // default 500 ms (flushIntervalCommitLog)
 	ViewLagBytesMax  int64         // log that may have to be replayed at a start; default 256 MiB
-	StageInterval    time.Duration // default 5 s
+	StageInterval    time.Duration // default 5 s; while little happens, every twelfth
 	AcceptDamage     bool          // take appends although the middle of the log is damaged
 	Retention        Retention     // what may be removed
 

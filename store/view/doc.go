@@ -11,8 +11,11 @@
 //	"a"                                   applied: version, log position 8, last record's position 8, last store time 8
 //	"r"                                   a replay from the log's beginning has not ended: the database is made anew
 //	"n" topic 0 queue 4                   next offset 8, minimum offset 8
-//	"q" topic 0 queue 4 first offset 8    index entries, 20 bytes each: log position 8, size 4, tags code 8 (RocketMQ's unit)
-//	"x" from 8 end 8 hash 8 sequence 4    key index: sorted pairs of key hash 8 and log position 8, of one run
-//	"K" from 8                            a run of the key index: end position 8, first and last store time 8
+//	"q" topic 0 queue 4 first offset 8    the run that holds the queue from this offset on: from 8, end 8
+//	"x" from 8 end 8 "q" topic 0 queue 4 first offset 8
+//	                                      index entries of a run, 20 bytes each: log position 8, size 4, tags code 8 (RocketMQ's unit)
+//	"x" from 8 end 8 "k" hash 8 sequence 4
+//	                                      key index of a run: sorted pairs of key hash 8 and log position 8
+//	"K" from 8                            a run: end position 8, store times of its first and last key 8
 //	"s" kind 0 key                        the broker's state
 package view

@@ -1,9 +1,7 @@
 package view
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"math"
 	"slices"
 	"sort"
@@ -11,13 +9,9 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
-	"github.com/cockroachdb/pebble/v2/sstable"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// The key index is a list of runs, each the sorted pairs of one stretch of the log, as immutable blocks in a table of their own: nothing is
-// looked up, rewritten or compacted when a message arrives, and retention drops whole runs.
+// The key index of a run is the sorted pairs of its stretch of the log: nothing is looked up or rewritten when a message arrives.
 
 // pairsPerBlock bounds one value of the database.
 const pairsPerBlock = 1024
@@ -64,47 +58,6 @@ func (x *keyIndex) add(position, storeTime int64, hashes []uint64) {
 	x.mu.Unlock()
 }
 
-// run is a stretch of the log, [from, end).
-type run struct{ from, end int64 }
-
-// prefix of the run's blocks. Both ends are in it: a run that a crash left without its entry is not met again. It sorts behind all other
-// keys, and behind all older runs, so that its table is never compacted with another.
-func (r run) prefix() []byte {
-	be := binary.BigEndian
-	return be.AppendUint64(be.AppendUint64([]byte("x"), uint64(r.from)), uint64(r.end))
-}
-
-// writeRun makes a table of the pairs and gives it to the database.
-func (v *View) writeRun(r run, pairs []pair) error {
-	path := v.fs.PathJoin(v.dir, "run.new")
-	f, err := v.fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), v.options.MakeWriterOptions(0, v.db.TableFormat()))
-	prefix := r.prefix()
-	be := binary.BigEndian
-	var key, value []byte
-	sorted := sortPairs(pairs)
-	for sequence := 0; sequence*pairsPerBlock < len(sorted); sequence++ {
-		block := sorted[sequence*pairsPerBlock : min(len(sorted), (sequence+1)*pairsPerBlock)]
-		key = be.AppendUint64(append(key[:0], prefix...), block[0].hash)
-		key = be.AppendUint32(key, uint32(sequence))
-		value = value[:0]
-		for _, p := range block {
-			value = be.AppendUint64(value, p.hash)
-			value = be.AppendUint64(value, uint64(p.position))
-		}
-		if err := w.Set(key, value); err != nil {
-			return errors.Join(err, w.Close())
-		}
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return v.db.Ingest(context.Background(), []string{path})
-}
-
 // sortPairs returns the pairs by hash, those of one hash in log order, as they came. Hashes are spread evenly: after three passes by 11 bits
 // each, hardly any neighbours are left to be put right.
 func sortPairs(pairs []pair) []pair {
@@ -135,35 +88,6 @@ func sortPairs(pairs []pair) []pair {
 		}
 	}
 	return from
-}
-
-// runEntry is the database's entry of a run.
-func (f *Frozen) runEntry() (key, value []byte) {
-	be := binary.BigEndian
-	value = be.AppendUint64(nil, uint64(f.applied.Position))
-	value = be.AppendUint64(value, uint64(f.keys.first))
-	return be.AppendUint64([]byte("K"), uint64(f.from)), be.AppendUint64(value, uint64(f.keys.last))
-}
-
-// dropRuns deletes the runs of which the log holds nothing any more.
-func (v *View) dropRuns(b *pebble.Batch, first int64) error {
-	be := binary.BigEndian
-	end := int64(-1)
-	err := v.scan([]byte("K"), func(key, value []byte) error {
-		if int64(be.Uint64(value)) <= first {
-			end = int64(be.Uint64(key))
-		}
-		return nil
-	})
-	if err != nil || end < 0 {
-		return err
-	}
-	for _, kind := range []byte("xK") {
-		if err := b.DeleteRange([]byte{kind}, be.AppendUint64([]byte{kind}, uint64(end)+1), nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // FindKey calls fn with the log positions of messages whose key has this hash and whose store time may lie in [begin, end] ms, newest
@@ -211,23 +135,10 @@ func (v *View) KeyPositions(topic, key string) (positions []int64, err error) {
 	return positions, err
 }
 
-// runs lists the runs that hold messages of [begin, end], oldest first.
-func (v *View) runs(begin, end int64) ([]run, error) {
-	var runs []run
-	be := binary.BigEndian
-	err := v.scan([]byte("K"), func(key, value []byte) error {
-		if int64(be.Uint64(value[8:])) <= end && int64(be.Uint64(value[16:])) >= begin {
-			runs = append(runs, run{int64(be.Uint64(key)), int64(be.Uint64(value))})
-		}
-		return nil
-	})
-	return runs, err
-}
-
 // findInRun returns the positions of a hash in one run, oldest first.
 func (v *View) findInRun(r run, hash uint64) ([]int64, error) {
 	be := binary.BigEndian
-	prefix := r.prefix()
+	prefix := r.prefix('k')
 	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/apogeemq/apogee/store/commitlog"
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // Entry is a message's place: what a queue index holds of it. A queue's positions never go down.
@@ -47,8 +46,8 @@ type Queue struct {
 	entries []Entry // not in the database yet
 	dirty   bool    // in the view's list of changed queues; guarded by the view's applyMu
 	kept    int64   // log position that min was last looked up for
-	block   int64   // first offset of the database block that min lies in, as far as known
-	cut     int64   // database blocks before this offset are deleted
+	block   int64   // first offset of the run that min lies in
+	cut     int64   // pointers to runs before this offset are deleted
 	waiters map[Waiter]struct{}
 	cold    coldBlock
 }
@@ -158,6 +157,9 @@ func (q *Queue) Entries(dst []Entry, offset int64, n int) ([]Entry, error) {
 	data, at := q.cold.data, int(offset-q.cold.first)*entryBytes
 	if offset < q.cold.first || at >= len(data) {
 		if err := q.loadCold(offset); err != nil {
+			if q.retire(); offset < q.min { // the run was dropped meanwhile
+				return dst, nil
+			}
 			return dst, err
 		}
 		if data, at = q.cold.data, int(offset-q.cold.first)*entryBytes; at >= len(data) {
@@ -177,60 +179,42 @@ func (q *Queue) retire() {
 	if q.kept >= first {
 		return
 	}
-	low, high, block := q.min, q.base, q.base
-	for low < high { // in the database, block by block
+	low, high := q.base, q.base // of the offsets in the database that may be the first
+	err := q.pointers(q.min, func(p pointer) bool {
+		if low < q.base {
+			high = p.first
+			return false
+		}
+		if p.run.end > first {
+			low = p.first
+		}
+		return true
+	})
+	block := low
+	for low = max(low, q.min); err == nil && low < high; {
 		middle := low + (high-low)/2
-		if q.loadCold(middle) != nil {
-			return // the next caller tries again
+		if err = q.loadCold(middle); err != nil {
+			break
 		}
 		from, n := q.cold.first, len(q.cold.data)/entryBytes
 		switch live := sort.Search(n, func(i int) bool { return decodeEntry(q.cold.data[i*entryBytes:]).Position >= first }); live {
 		case n:
 			low = max(from+int64(n), middle+1)
 		case 0:
-			high, block = from, from
+			high = from
 		default:
 			low = max(low, from+int64(live))
-			high, block = low, from
+			high = low
 		}
+	}
+	if err != nil {
+		return // the next caller tries again
 	}
 	if low >= q.base {
 		low = q.base + int64(sort.Search(len(q.entries), func(i int) bool { return q.entries[i].Position >= first }))
 	}
 	q.block = block
 	q.min, q.kept = max(q.min, low), first
-}
-
-// loadCold reads the database block that holds offset. The caller holds mu.
-func (q *Queue) loadCold(offset int64) error {
-	prefix := q.key('q')
-	it, err := q.view.db.NewIter(&pebble.IterOptions{
-		LowerBound: prefix,
-		UpperBound: binary.BigEndian.AppendUint64(prefix[:len(prefix):len(prefix)], uint64(offset)+1),
-	})
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	if !it.Last() {
-		if err := it.Error(); err != nil {
-			return err
-		}
-		return fmt.Errorf("queue %s/%d: no index block for offset %d", q.Topic, q.ID, offset)
-	}
-	value, err := it.ValueAndErr()
-	if err != nil {
-		return err
-	}
-	key := it.Key()
-	q.cold = coldBlock{int64(binary.BigEndian.Uint64(key[len(key)-8:])), append(q.cold.data[:0], value...)}
-	return nil
-}
-
-// Blocks counts a queue's index blocks in the database.
-func (v *View) Blocks(topic string, id int32) (n int) {
-	_ = v.scan(queueKey('q', topic, id), func([]byte, []byte) error { n++; return nil })
-	return n
 }
 
 func decodeEntry(b []byte) Entry {

@@ -23,8 +23,9 @@ type Frozen struct {
 
 type frozenQueue struct {
 	queue     *Queue
+	name      []byte // topic 0 queue 4
 	base, min int64
-	dead      int64 // database blocks before this offset have no message in the log any more; 0: none to delete
+	dead      int64 // runs before the one of this offset have no message in the log any more; 0: none to delete
 	entries   []Entry
 }
 
@@ -49,7 +50,7 @@ func (v *View) Freeze() *Frozen {
 	v.dropped = nil
 	for _, q := range v.changed {
 		q.mu.Lock()
-		fq := frozenQueue{queue: q, base: q.base, min: q.min, entries: q.entries[:len(q.entries):len(q.entries)]}
+		fq := frozenQueue{queue: q, name: q.key('n')[1:], base: q.base, min: q.min, entries: q.entries[:len(q.entries):len(q.entries)]}
 		if q.block > q.cut {
 			fq.dead = q.block
 		}
@@ -68,8 +69,8 @@ func (v *View) Freeze() *Frozen {
 // Stage writes the frozen part to the database in one batch and lets go of its memory. It is on disk after the next Flush. One Stage
 // or Flush at a time.
 func (v *View) Stage(f *Frozen) error {
-	if len(f.keys.pairs) > 0 {
-		if err := v.writeRun(run{f.from, f.applied.Position}, f.keys.pairs); err != nil {
+	if f.indexes() {
+		if err := v.writeRun(f); err != nil {
 			return err
 		}
 	}
@@ -148,14 +149,10 @@ func (f *Frozen) encode(b *pebble.Batch) error {
 		}
 	}
 	var value []byte
+	pointer := f.run().append(nil)
 	for _, q := range f.queues {
-		for at := 0; at < len(q.entries); at += entriesPerBlock {
-			block := q.entries[at:min(len(q.entries), at+entriesPerBlock)]
-			value = value[:0]
-			for _, e := range block {
-				value = appendEntry(value, e)
-			}
-			if err := b.Set(be.AppendUint64(q.queue.key('q'), uint64(q.base+int64(at))), value, nil); err != nil {
+		if len(q.entries) > 0 {
+			if err := b.Set(be.AppendUint64(q.queue.key('q'), uint64(q.base)), pointer, nil); err != nil {
 				return err
 			}
 		}
@@ -174,7 +171,7 @@ func (f *Frozen) encode(b *pebble.Batch) error {
 	if err := f.state.encode(b); err != nil {
 		return err
 	}
-	if len(f.keys.pairs) > 0 {
+	if f.indexes() {
 		key, value := f.runEntry()
 		if err := b.Set(key, value, nil); err != nil {
 			return err

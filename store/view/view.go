@@ -23,7 +23,7 @@ var ErrVersion = errors.New("written by a newer version of this program: use tha
 var ErrBroken = errors.New("the view is broken")
 
 // formatVersion of the database; a newer one is refused as a version, an older one is made anew.
-const formatVersion = 2
+const formatVersion = 3
 
 // Applied is what the database is true up to.
 type Applied struct {
