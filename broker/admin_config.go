@@ -29,6 +29,7 @@ type settings struct {
 	transferBytes, transferCount     int
 	pollWaitMax                      time.Duration
 	propertyFilter, filterRetry      bool
+	storeReplies                     bool
 	rejectTransactions               bool
 	checkInterval, checkTimeout      time.Duration
 	checksMax                        int32
@@ -39,7 +40,7 @@ func (c *Config) settings() *settings {
 	return &settings{
 		autoCreateTopic: c.AutoCreateTopic, autoCreateGroup: c.AutoCreateGroup, defaultTopicQueues: c.DefaultTopicQueues,
 		permission: c.Permission, messageBytesMax: c.MessageBytesMax, transferBytes: c.TransferBytes, transferCount: c.TransferCount,
-		pollWaitMax: c.PollWaitMax, propertyFilter: c.PropertyFilter, filterRetry: c.FilterRetry,
+		pollWaitMax: c.PollWaitMax, propertyFilter: c.PropertyFilter, filterRetry: c.FilterRetry, storeReplies: c.StoreReplies,
 		rejectTransactions: c.Transactions.Reject, checkInterval: c.Transactions.CheckInterval,
 		checkTimeout: c.Transactions.Timeout, checksMax: c.Transactions.ChecksMax,
 	}
@@ -64,6 +65,7 @@ func properties() []property {
 		numberProperty("maxMessageSize", 1, 64<<20, func(s *settings) *int { return &s.messageBytesMax }),
 		numberProperty("maxTransferBytesOnMessageInMemory", 1, 64<<20, func(s *settings) *int { return &s.transferBytes }),
 		numberProperty("maxTransferCountOnMessageInMemory", 1, pullMessagesMax, func(s *settings) *int { return &s.transferCount }),
+		switchProperty("storeReplyMessageEnable", func(s *settings) *bool { return &s.storeReplies }),
 		numberProperty("pollWaitMax", 1, int64(time.Hour), func(s *settings) *time.Duration { return &s.pollWaitMax }),
 		switchProperty("rejectTransactionMessage", func(s *settings) *bool { return &s.rejectTransactions }),
 		numberProperty("transactionCheckInterval", 1, int64(24*time.Hour), func(s *settings) *time.Duration { return &s.checkInterval }),

@@ -31,6 +31,7 @@ type Config struct {
 	TraceTopic         bool  // traceTopicEnable
 	PropertyFilter     bool  // enablePropertyFilter: SQL92
 	FilterRetry        bool  // filterSupportRetry
+	StoreReplies       bool  // storeReplyMessageEnable
 	Permission         int32 // brokerPermission
 
 	QueuesMax int // of all topics; default DefaultQueuesMax

@@ -31,7 +31,10 @@ type client struct {
 }
 
 // membership is the groups that a connection is in.
-type membership struct{ consumers, producers map[string]struct{} }
+type membership struct {
+	consumers, producers map[string]struct{}
+	id                   string // of the client, once it is a producer
+}
 
 // consumerGroup is a group with its live members.
 type consumerGroup struct {
@@ -49,6 +52,7 @@ type clientTable struct {
 	mu        sync.Mutex // guards what follows
 	consumers map[string]*consumerGroup
 	producers map[string]map[*remoting.Conn]*client
+	byID      map[string]*remoting.Conn      // where clients that are producers are reached
 	known     map[*remoting.Conn]*membership // connections that sent a heartbeat, until they end
 	lastScan  time.Time
 }
@@ -56,7 +60,7 @@ type clientTable struct {
 func newClientTable(b *Broker) *clientTable {
 	return &clientTable{
 		b: b, consumers: map[string]*consumerGroup{}, producers: map[string]map[*remoting.Conn]*client{},
-		known: map[*remoting.Conn]*membership{},
+		byID: map[string]*remoting.Conn{}, known: map[*remoting.Conn]*membership{},
 	}
 }
 
@@ -201,7 +205,7 @@ func (t *clientTable) watch(conn *remoting.Conn, h *protocol.Heartbeat) error {
 	m := t.known[conn]
 	first := m == nil
 	if first {
-		m = &membership{map[string]struct{}{}, map[string]struct{}{}}
+		m = &membership{consumers: map[string]struct{}{}, producers: map[string]struct{}{}}
 		t.known[conn] = m
 	}
 	n := len(m.consumers) + len(m.producers)
@@ -256,6 +260,10 @@ func (t *clientTable) joinProducers(r *remoting.Request, h *protocol.Heartbeat) 
 	if m == nil { // the connection has ended meanwhile
 		return
 	}
+	if len(h.Producers) > 0 {
+		t.unreachable(m, r.Conn)
+		m.id, t.byID[h.ClientID] = h.ClientID, r.Conn
+	}
 	for _, p := range h.Producers {
 		m.producers[p.Group] = struct{}{}
 		members := t.producers[p.Group]
@@ -285,9 +293,25 @@ func (t *clientTable) leave(conn *remoting.Conn, producers, consumers string) {
 	t.tell([]*notice{n})
 }
 
+// reach returns the connection of a client that is a producer, nil when there is none (ProducerManager.findChannel).
+func (t *clientTable) reach(id string) *remoting.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byID[id]
+}
+
+// unreachable forgets the client's id that stands for a connection. The caller holds mu.
+func (t *clientTable) unreachable(m *membership, conn *remoting.Conn) {
+	if t.byID[m.id] == conn {
+		delete(t.byID, m.id)
+	}
+}
+
 func (t *clientTable) dropProducer(group string, conn *remoting.Conn) {
 	if m := t.known[conn]; m != nil {
-		delete(m.producers, group)
+		if delete(m.producers, group); len(m.producers) == 0 {
+			t.unreachable(m, conn)
+		}
 	}
 	if members := t.producers[group]; members != nil {
 		if delete(members, conn); len(members) == 0 {
@@ -318,6 +342,7 @@ func (t *clientTable) disconnected(conn *remoting.Conn) {
 	t.mu.Lock()
 	m := t.known[conn]
 	delete(t.known, conn)
+	t.unreachable(m, conn)
 	for group := range m.producers {
 		t.dropProducer(group, conn)
 	}

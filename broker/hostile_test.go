@@ -59,6 +59,8 @@ func TestHostileFieldsAndBodies(t *testing.T) {
 	rows := append(successes(offset), adminSuccesses()...)
 	online := fields{"consumerGroup": "G", "clientId": "c1", "topic": "T", "msgId": n.send(sendFields, "second").MsgID}
 	rows = append([]row{ // of a client that is there, before those of one that is not
+		{"", protocol.ReqSendReplyMessage, sendFields.with("properties", "REPLY_TO_CLIENT\x01c1"), "m", 0, ""},
+		{"", protocol.ReqSendReplyMessageV2, fields{"a": "P", "b": "T", "c": "TBW102", "d": "4", "e": "0", "f": "0", "g": "1763720000000", "h": "0", "i": "REPLY_TO_CLIENT\x01c1"}, "m", 0, ""},
 		{"", protocol.ReqGetConsumerConnectionList, online, "", 0, ""},
 		{"", protocol.ReqGetProducerConnectionList, fields{"producerGroup": "P"}, "", 0, ""},
 		{"", protocol.ReqInvokeBrokerToGetConsumerStatus, fields{"group": "G", "topic": "T"}, "", 0, ""},

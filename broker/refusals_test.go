@@ -63,6 +63,8 @@ func successes(offset int64) []row {
 		{"", protocol.ReqLockBatchMQ, nil, string(lockBody("G", "c1", 0)), 0, ""},
 		{"", protocol.ReqUnlockBatchMQ, nil, string(lockBody("G", "c1", 0)), 0, ""},
 		{"", protocol.ReqHeartBeat, nil, string(heartbeatBody("c1", "G", "T", "*", 1)), 0, ""},
+		{"", protocol.ReqSendReplyMessage, sendFields.with("properties", "REPLY_TO_CLIENT\x01c1"), "m", 0, ""},
+		{"", protocol.ReqSendReplyMessageV2, short.with("i", "REPLY_TO_CLIENT\x01c1"), "m", 0, ""},
 		{"", protocol.ReqGetConsumerListByGroup, group, "", 0, ""},
 		{"", protocol.ReqUnregisterClient, fields{"clientID": "c1", "consumerGroup": "G", "producerGroup": "P"}, "", 0, ""},
 		{"", protocol.ReqSearchOffsetByTimestamp, queueFields, "", 0, ""},

@@ -31,6 +31,9 @@ func (b *Broker) Routes() []remoting.Route {
 
 		{Code: protocol.ReqConsumerSendMsgBack, Lane: ack, Action: sub, Handle: b.sendBack},
 
+		{Code: protocol.ReqSendReplyMessage, Lane: ack, Action: pub, Handle: b.reply},
+		{Code: protocol.ReqSendReplyMessageV2, Lane: ack, Action: pub, Handle: b.reply},
+
 		{Code: protocol.ReqHeartBeat, Lane: beat, Action: open, Handle: b.heartbeat},
 		{Code: protocol.ReqUnregisterClient, Lane: beat, Action: open, Handle: b.unregisterClient},
 		{Code: protocol.ReqGetConsumerListByGroup, Lane: beat, Action: sub, Handle: b.consumerList},

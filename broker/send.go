@@ -195,27 +195,9 @@ func (s *sendSink) take(r *remoting.Request) error {
 	if err := q.parse(r.Fields); err != nil {
 		return err
 	}
-	t, err := s.findTopic(r, &q)
+	t, queue, queueID, err := s.place(r, &q)
 	if err != nil {
 		return err
-	}
-	queueID := q.queueID
-	if queueID < 0 {
-		if t.config.WriteQueues <= 0 {
-			return protocol.Errorf(protocol.RespInvalidParameter, "topic[%s] has no queue to write to", t.name)
-		}
-		s.next++
-		queueID = int32(s.next % uint32(t.config.WriteQueues))
-	}
-	queue := t.queue(queueID)
-	if queue == nil {
-		return protocol.Errorf(protocol.RespInvalidParameter, "request queueId[%d] is illegal, topic %s has %d queues to write and %d to read, Producer: %s",
-			queueID, t.name, t.config.WriteQueues, t.config.ReadQueues, s.conn.RemoteAddr())
-	}
-	if t.name[0] == '%' {
-		if t, queue, err = s.b.retryTarget(&q, t, queue); err != nil {
-			return err
-		}
 	}
 	a := sendAnswer{topic: s.topic, opaque: r.Opaque, first: int32(len(s.round.batch.Entries)), queueID: queueID, serialize: r.Serialize, oneWay: r.IsOneWay()}
 	if q.batch { // whatever the code
@@ -241,6 +223,28 @@ func (s *sendSink) take(r *remoting.Request) error {
 	}
 	counted.Add(int(a.count), len(r.Body))
 	return nil
+}
+
+// place returns the topic and the queue that a send goes to, and the id of the queue that it is answered with.
+func (s *sendSink) place(r *remoting.Request, q *sendRequest) (t *topic, queue *store.Queue, id int32, err error) {
+	if t, err = s.findTopic(r, q); err != nil {
+		return nil, nil, 0, err
+	}
+	if id = q.queueID; id < 0 {
+		if t.config.WriteQueues <= 0 {
+			return nil, nil, 0, protocol.Errorf(protocol.RespInvalidParameter, "topic[%s] has no queue to write to", t.name)
+		}
+		s.next++
+		id = int32(s.next % uint32(t.config.WriteQueues))
+	}
+	if queue = t.queue(id); queue == nil {
+		return nil, nil, 0, protocol.Errorf(protocol.RespInvalidParameter, "request queueId[%d] is illegal, topic %s has %d queues to write and %d to read, Producer: %s",
+			id, t.name, t.config.WriteQueues, t.config.ReadQueues, s.conn.RemoteAddr())
+	}
+	if t.name[0] == '%' {
+		t, queue, err = s.b.retryTarget(q, t, queue)
+	}
+	return t, queue, id, err
 }
 
 // findTopic returns the topic that a send goes to, made if it may be. Checks come in RocketMQ's order.

@@ -49,6 +49,8 @@ const (
 	PropCheckImmunity     = "CHECK_IMMUNITY_TIME_IN_SECONDS"
 	PropCheckTimes        = "TRANSACTION_CHECK_TIMES"
 	PropPreparedOffset    = "TRAN_PREPARED_QUEUE_OFFSET" // of a half message that RocketMQ put back: where it stood first
+	PropReplyTo           = "REPLY_TO_CLIENT"
+	PropPushReplyTime     = "PUSH_REPLY_TIME"
 	PropCRC               = crcPropertyName
 )
 

@@ -57,6 +57,20 @@ func (h *SendResult) visit(v *visitor) {
 	v.str("recallHandle", &h.RecallHandle, optional)
 }
 
+// ReplyHeader is PUSH_REPLY_MESSAGE_TO_CLIENT's (ReplyMessageRequestHeader): the header of the reply, and where and when it came.
+type ReplyHeader struct {
+	SendHeader
+	BornHost, StoreHost string
+	StoreTime           int64 // ms since 1970
+}
+
+func (h *ReplyHeader) visit(v *visitor) {
+	h.SendHeader.visit(v)
+	v.str("bornHost", &h.BornHost, required)
+	v.str("storeHost", &h.StoreHost, required)
+	v.i64("storeTimestamp", &h.StoreTime, required)
+}
+
 // RecallHeader is RECALL_MESSAGE's (RecallMessageRequestHeader).
 type RecallHeader struct{ ProducerGroup, Topic, Handle string }
 

@@ -46,6 +46,7 @@ type Config struct {
 	DefaultTopicQueues                         int32
 	QueuesMax, GroupsMax                       int
 	TraceTopic, PropertyFilter, FilterRetry    bool
+	StoreReplies                               bool
 	MessageBytesMax                            int64
 	TransferBytesMax, TransferCountMax         int64
 	HotPercent                                 int64 // of the memory: log this near its end counts as in memory
@@ -97,7 +98,7 @@ func DefaultConfig() Config {
 		NamesrvPort: 9876, BrokerPort: 10911, HAPort: 10912, ProxyPort: 8080, GRPCPort: 8081, ConsolePort: 8082, AdminPort: 5557,
 		RegisterPeriod: 30 * time.Second,
 		Cluster:        "DefaultCluster", BrokerName: "broker-a", Region: "DefaultRegion",
-		BrokerPermission: 6, AutoCreateTopic: true, AutoCreateGroup: true, PropertyFilter: true, DefaultTopicQueues: 8,
+		BrokerPermission: 6, AutoCreateTopic: true, AutoCreateGroup: true, PropertyFilter: true, StoreReplies: true, DefaultTopicQueues: 8,
 		QueuesMax: broker.DefaultQueuesMax, GroupsMax: broker.DefaultGroupsMax,
 		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32, HotPercent: 40,
 		PollWaitMax:  30 * time.Second,

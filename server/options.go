@@ -58,6 +58,7 @@ func Options() []Option {
 		boolean("traceTopicEnable", "have the topic for message traces", func(c *Config) *bool { return &c.TraceTopic }),
 		boolean("enablePropertyFilter", "take SQL92 subscriptions", func(c *Config) *bool { return &c.PropertyFilter }),
 		boolean("filterSupportRetry", "filter retry topics, where they are subscribed to by SQL92, by what the group wants of the topic that a message comes from", func(c *Config) *bool { return &c.FilterRetry }),
+		boolean("storeReplyMessageEnable", "store replies to requests, beside giving them to who asked", func(c *Config) *bool { return &c.StoreReplies }),
 		size("maxMessageSize", "longest message body", func(c *Config) *int64 { return &c.MessageBytesMax }),
 		size("maxTransferBytesOnMessageInMemory", "most bytes of one pull", func(c *Config) *int64 { return &c.TransferBytesMax }),
 		number("maxTransferCountOnMessageInMemory", "most messages of one pull", func(c *Config) *int64 { return &c.TransferCountMax }),

@@ -203,7 +203,7 @@ func (s *Server) openBroker() (err error) {
 		Cluster: s.c.Cluster, Name: s.c.BrokerName, ID: s.c.BrokerID, Advertise: advertise, Region: s.c.Region,
 		AutoCreateTopic: s.c.AutoCreateTopic, AutoCreateGroup: s.c.AutoCreateGroup, DefaultTopicQueues: s.c.DefaultTopicQueues,
 		QueuesMax: s.c.QueuesMax, GroupsMax: s.c.GroupsMax,
-		TraceTopic: s.c.TraceTopic, PropertyFilter: s.c.PropertyFilter, FilterRetry: s.c.FilterRetry,
+		TraceTopic: s.c.TraceTopic, PropertyFilter: s.c.PropertyFilter, FilterRetry: s.c.FilterRetry, StoreReplies: s.c.StoreReplies,
 		Permission: s.c.BrokerPermission, MessageBytesMax: int(s.c.MessageBytesMax),
 		TransferBytes: int(s.c.TransferBytesMax), TransferCount: int(s.c.TransferCountMax),
 		HotBytes: machineMemory() / 100 * s.c.HotPercent, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
