@@ -213,24 +213,6 @@ func (b *Broker) updateBrokerConfig(r *remoting.Request) (*remoting.Response, er
 	return nil, remoting.ErrLater
 }
 
-// String is the form of messageDelayLevel.
-func (d DelayLevels) String() string {
-	var parts []string
-	for _, level := range d {
-		text, unit := level/time.Second, "s"
-		switch {
-		case level%(24*time.Hour) == 0:
-			text, unit = level/(24*time.Hour), "d"
-		case level%time.Hour == 0:
-			text, unit = level/time.Hour, "h"
-		case level%time.Minute == 0:
-			text, unit = level/time.Minute, "m"
-		}
-		parts = append(parts, strconv.FormatInt(int64(text), 10)+unit)
-	}
-	return strings.Join(parts, " ")
-}
-
 // parseProperties reads the lines name=value or name:value of a properties text; # and ! begin comments.
 func parseProperties(text string) (list [][2]string, err error) {
 	for line := range strings.Lines(text) {

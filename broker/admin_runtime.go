@@ -106,10 +106,11 @@ func (b *Broker) addLanes(info map[string]string) {
 // addTimers adds what waits for its time.
 func (b *Broker) addTimers(info map[string]string) {
 	info["timerReadBehind"], info["timerOffsetBehind"] = "0", "0"
-	info["timerCongestNum"] = strconv.FormatInt(b.timed.messages.Load(), 10)
+	timed, _ := b.delays.Waiting()
+	info["timerCongestNum"] = strconv.FormatInt(timed, 10)
 	info["timerEnqueueTps"], info["timerDequeueTps"] = "0.0", "0.0"
 	t := b.topics.find(message.TopicSchedule)
-	delivered, err := b.loadDelayProgress()
+	delivered, err := b.delays.LevelProgress()
 	if t == nil || err != nil {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
@@ -42,13 +43,13 @@ type Config struct {
 	TransferCount   int           // maxTransferCountOnMessageInMemory
 	HotBytes        int64         // log behind the tail that counts as still in memory (accessMessageInMemoryMaxRatio of RAM)
 	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
-	DelayLevels     DelayLevels   // messageDelayLevel; default DefaultDelayLevels
+	DelayLevels     delay.Levels  // messageDelayLevel; default delay.DefaultLevels
 	Transactions    TransactionOptions
 
 	NoTimers          bool  // timerWheelEnable=false: moments are refused
-	TimerMaxDelaySec  int64 // timerMaxDelaySec; default DefaultTimerMaxDelaySec
-	TimerPrecisionMS  int64 // timerPrecisionMs: what TIMER_OUT_MS is rounded to; default DefaultTimerPrecisionMS
-	TimerLiveBytesMax int64 // records of messages that wait for a moment; default DefaultTimerLiveBytesMax
+	TimerMaxDelaySec  int64 // timerMaxDelaySec; default delay.DefaultMaxDelaySec
+	TimerPrecisionMS  int64 // timerPrecisionMs: what TIMER_OUT_MS is rounded to; default delay.DefaultPrecisionMS
+	TimerLiveBytesMax int64 // records of messages that wait for a moment; default delay.DefaultLiveBytesMax
 	NoRecall          bool  // recallMessageEnable=false
 
 	// Properties are further options that GET_BROKER_CONFIG shows and that need a restart, by RocketMQ's names.
@@ -74,8 +75,7 @@ type Broker struct {
 	clients *clientTable
 	held    *heldPulls
 	pop     *popserve.Service
-	delays  *delayShell
-	timed   *timedShell
+	delays  *delay.Delays
 
 	transactions *transactions
 
@@ -102,15 +102,15 @@ const wakeQueue = 4096
 // New loads the broker's state from the store. TopicsChanged, when not nil, is told of every change of the topic table.
 func New(c Config, s *store.Store) (*Broker, error) {
 	if len(c.DelayLevels) == 0 {
-		c.DelayLevels = DefaultDelayLevels()
+		c.DelayLevels = delay.DefaultLevels()
 	}
 	if c.Transactions == (TransactionOptions{}) {
 		c.Transactions = DefaultTransactionOptions()
 	}
 	c.QueuesMax, c.GroupsMax = cmp.Or(c.QueuesMax, DefaultQueuesMax), cmp.Or(c.GroupsMax, DefaultGroupsMax)
-	c.TimerMaxDelaySec = cmp.Or(c.TimerMaxDelaySec, DefaultTimerMaxDelaySec)
-	c.TimerPrecisionMS = cmp.Or(c.TimerPrecisionMS, DefaultTimerPrecisionMS)
-	c.TimerLiveBytesMax = cmp.Or(c.TimerLiveBytesMax, DefaultTimerLiveBytesMax)
+	c.TimerMaxDelaySec = cmp.Or(c.TimerMaxDelaySec, delay.DefaultMaxDelaySec)
+	c.TimerPrecisionMS = cmp.Or(c.TimerPrecisionMS, delay.DefaultPrecisionMS)
+	c.TimerLiveBytesMax = cmp.Or(c.TimerLiveBytesMax, delay.DefaultLiveBytesMax)
 	b := &Broker{
 		c: c, store: s, log: c.Logger,
 		wake: make(chan *heldPull, wakeQueue),
@@ -137,19 +137,48 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		b.pop, err = popserve.New(popHost{b}, s, c.Logger)
 	}
 	if err == nil {
-		b.delays, err = newDelayShell(b)
+		b.delays, err = delay.New(delay.Config{
+			Store: s, Broker: c.Name, Queue: b.topics.queueFor, Levels: c.DelayLevels, NoMoments: c.NoTimers,
+			MaxDelaySec: c.TimerMaxDelaySec, PrecisionMS: c.TimerPrecisionMS, LiveBytesMax: c.TimerLiveBytesMax, Now: c.Now, Logger: c.Logger,
+		})
 	}
 	if err == nil {
-		err = b.importTimers()
-	}
-	if err == nil {
-		b.timed = newTimedShell(b)
 		b.transactions, err = newTransactions(b)
 	}
 	if err == nil {
 		s.Hold(b.neededFrom)
 	}
 	return b, err
+}
+
+// neededFrom is the store's Hold.
+func (b *Broker) neededFrom(wanted int64) (int64, error) {
+	delayed, err := b.delays.NeededFrom(wanted)
+	if err != nil {
+		return 0, err
+	}
+	pending, err := b.pendingFrom()
+	return min(delayed, pending), err
+}
+
+// Retired is the store's: what a record changes by replacing its source. The source has waited for its time, it is a half message whose
+// transaction is decided, or the delivery of what a group did not acknowledge ends.
+func Retired(r, source *message.Record) (kind string, changes []store.Mutation) {
+	if string(source.Topic) == message.TopicHalf {
+		return kindTransactions, decidedHalf(r, source)
+	}
+	if kind, changes = delay.Retired(source); kind != "" {
+		return kind, changes
+	}
+	return popserve.Retired(r, source)
+}
+
+// Pending is the store's: what a record changes by waiting.
+func Pending(r *message.Record) (kind string, changes []store.Mutation) {
+	if string(r.Topic) == message.TopicHalf {
+		return kindTransactions, []store.Mutation{pendingHalf(r)}
+	}
+	return delay.Pending(r)
 }
 
 // SetPort tells the broker where it is reached (listenPort), which goes into message ids. Before Start.

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -30,12 +31,12 @@ type delayNode struct {
 	*Broker
 }
 
-func startDelayNode(t testing.TB, fs vfs.FS, levels DelayLevels) *delayNode {
+func startDelayNode(t testing.TB, fs vfs.FS, levels delay.Levels) *delayNode {
 	t.Helper()
 	return startRetainingNode(t, fs, levels, store.Retention{})
 }
 
-func startRetainingNode(t testing.TB, fs vfs.FS, levels DelayLevels, retention store.Retention) *delayNode {
+func startRetainingNode(t testing.TB, fs vfs.FS, levels delay.Levels, retention store.Retention) *delayNode {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	s, _, err := store.Open(store.Config{
@@ -73,11 +74,11 @@ func (n *delayNode) send(topic string, level int, body string, done func(positio
 	}
 	p := message.AppendProperty(nil, message.PropUniqueKey, []byte("id-"+body))
 	p = message.AppendProperty(p, message.PropTags, []byte("blue"))
-	e := entryFor(message.Record{
+	e := store.EntryFor(message.Record{
 		Topic: t.name, Body: []byte(body), Properties: p, BornHost: testHost, StoreHost: testHost, BornTime: 1234, Flag: 7,
 	}, t.queue(0))
 	if level > 0 {
-		n.schedule(&e, level, nil)
+		n.delays.Schedule(&e, level, nil)
 	}
 	err = n.store.Append(&store.Batch{Entries: []store.Entry{e}, Done: func(b *store.Batch, err error) {
 		done(b.Entries[0].Record.PhysicalOffset, err)
@@ -138,7 +139,7 @@ func bodies(records []message.Record) (list []string) {
 // delayState returns the progress of each level as the state has it.
 func (n *delayNode) delayState() string {
 	var list []string
-	_ = n.store.State(kindDelay, func(key string, value []byte) error {
+	_ = n.store.State(delay.KindLevels, func(key string, value []byte) error {
 		list = append(list, fmt.Sprintf("%s=%x", key, value))
 		return nil
 	})
@@ -148,7 +149,7 @@ func (n *delayNode) delayState() string {
 
 func TestEveryLevelDeliversAtItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		levels := DefaultDelayLevels()
+		levels := delay.DefaultLevels()
 		n := startDelayNode(t, vfs.NewMem(), levels)
 		defer n.stop()
 		began := time.Now()
@@ -177,7 +178,7 @@ func TestEveryLevelDeliversAtItsTime(t *testing.T) {
 // A message that waits for its delay keeps its segment; once it is delivered, the segment goes.
 func TestRetentionStopsAtWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		levels := DelayLevels{time.Second, 10 * time.Minute}
+		levels := delay.Levels{time.Second, 10 * time.Minute}
 		n := startRetainingNode(t, vfs.NewMem(), levels, store.Retention{BytesMax: 512 << 10})
 		fill := func() {
 			for i := range 40 {
@@ -209,7 +210,7 @@ func TestRetentionStopsAtWhatWaits(t *testing.T) {
 
 func TestWhatIsDeliveredIsTheMessageAsItWasSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
+		n := startDelayNode(t, vfs.NewMem(), delay.DefaultLevels())
 		defer n.stop()
 		position := n.mustSend("T", 2, "hello")
 		scheduled := n.store.Find(message.TopicSchedule, 1)
@@ -263,7 +264,7 @@ func TestCrashesLoseAndDoubleNothing(t *testing.T) {
 }
 
 func crashDelays(t *testing.T, r *rand.Rand) {
-	levels := DelayLevels{0, 30 * time.Millisecond, 200 * time.Millisecond}
+	levels := delay.Levels{0, 30 * time.Millisecond, 200 * time.Millisecond}
 	fs := vfs.NewCrashableMem()
 	acknowledged := map[string]bool{}
 	sent := 0
@@ -352,7 +353,7 @@ func (n *delayNode) mustSendBack(h protocol.SendBackHeader) error {
 
 func TestAFailedMessageGoesRoundUntilItIsDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
+		n := startDelayNode(t, vfs.NewMem(), delay.DefaultLevels())
 		defer n.stop()
 		position := n.mustSend("T", 0, "poison")
 		first := position
@@ -392,7 +393,7 @@ func TestAFailedMessageGoesRoundUntilItIsDead(t *testing.T) {
 }
 
 func TestSendBackRefusals(t *testing.T) {
-	n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
+	n := startDelayNode(t, vfs.NewMem(), delay.DefaultLevels())
 	defer n.stop()
 	position := n.mustSend("T", 0, "m")
 	check := func(what string, h protocol.SendBackHeader, code protocol.ResponseCode, retries, dead int) {
@@ -422,7 +423,7 @@ func TestSendBackRefusals(t *testing.T) {
 
 // A client's own resend goes to the DLQ one failure later than a send-back, or at once while the group holds locks.
 func TestResendsToARetryTopic(t *testing.T) {
-	n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
+	n := startDelayNode(t, vfs.NewMem(), delay.DefaultLevels())
 	defer n.stop()
 	retry, err := n.topics.ensure("%RETRY%g", 1)
 	if err != nil {
@@ -464,15 +465,15 @@ func TestResendsToARetryTopic(t *testing.T) {
 }
 
 func TestDelayLevelsAreRead(t *testing.T) {
-	levels, err := ParseDelayLevels("1s  5m 2h 3d")
-	if want := (DelayLevels{time.Second, 5 * time.Minute, 2 * time.Hour, 72 * time.Hour}); err != nil || !slices.Equal(levels, want) {
+	levels, err := delay.ParseLevels("1s  5m 2h 3d")
+	if want := (delay.Levels{time.Second, 5 * time.Minute, 2 * time.Hour, 72 * time.Hour}); err != nil || !slices.Equal(levels, want) {
 		t.Errorf("got %v, %v", levels, err)
 	}
-	if n := len(DefaultDelayLevels()); n != 18 {
+	if n := len(delay.DefaultLevels()); n != 18 {
 		t.Errorf("%d default levels", n)
 	}
 	for _, bad := range []string{"", "1", "s", "1x", "-1s", "366d", "99999999999s", strings.Repeat("1s ", 65)} {
-		if levels, err := ParseDelayLevels(bad); err == nil {
+		if levels, err := delay.ParseLevels(bad); err == nil {
 			t.Errorf("%q is read as %v", bad, levels)
 		}
 	}
@@ -480,7 +481,7 @@ func TestDelayLevelsAreRead(t *testing.T) {
 
 // BenchmarkDueMessages delivers messages that are all due, as after a long stop.
 func BenchmarkDueMessages(b *testing.B) {
-	n := startDelayNode(b, vfs.NewMem(), DelayLevels{6 * time.Second})
+	n := startDelayNode(b, vfs.NewMem(), delay.Levels{6 * time.Second})
 	defer n.stop()
 	body := strings.Repeat("x", 1024)
 	var wait sync.WaitGroup

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/broker/transaction"
 	"github.com/apogeemq/apogee/message"
@@ -207,25 +208,25 @@ var (
 // waits for the delay that it asks for. Its properties are made at the end of arena.
 func (b *Broker) commitOf(half *message.Record, arena []byte) (store.Entry, []byte, error) {
 	level, drop := 0, notCommitted
-	if delay := message.Property(half.Properties, message.PropDelay); delay != nil {
-		if n, err := requestedDelay(delay, message.FlagCommit); err == nil {
+	if wanted := message.Property(half.Properties, message.PropDelay); wanted != nil {
+		if n, err := delay.RequestedLevel(wanted, message.FlagCommit); err == nil {
 			level = n
 		}
 	}
-	timed := level == 0 && isTimed(half.Properties)
+	timed := level == 0 && delay.IsTimed(half.Properties)
 	if level > 0 || timed {
 		drop = notCommittedDelayed
 	}
-	e, arena, err := b.deliveryOf(half, arena, drop...)
+	e, arena, err := b.delays.DeliveryOf(half, arena, drop...)
 	if err != nil {
 		return e, arena, err
 	}
 	e.Record.SysFlag = e.Record.SysFlag&^message.FlagTransactionMask | message.FlagCommit
 	switch {
 	case level > 0:
-		arena = b.schedule(&e, level, arena)
+		arena = b.delays.Schedule(&e, level, arena)
 	case timed:
-		arena, err = b.waitForMoment(&e, arena)
+		arena, err = b.delays.WaitForMoment(&e, arena)
 	}
 	return e, arena, err
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -17,7 +18,7 @@ func sqlSubscription(topic, expression string, version int64) []protocol.Subscri
 // An expression is forgotten a day after its group has gone, on disk too, and its room is given back.
 func TestUnusedExpressionsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
+		n := startDelayNode(t, vfs.NewMem(), delay.DefaultLevels())
 		defer n.stop()
 		n.filters.register("G", sqlSubscription("T", "a > 5", 1))
 		n.filters.register("G", append(sqlSubscription("T", "a > 5", 2), sqlSubscription("U", strings.Repeat(" ", 1000)+"a", 1)...))
@@ -44,7 +45,7 @@ func TestUnusedExpressionsAreForgotten(t *testing.T) {
 }
 
 func TestExpressionsHaveABound(t *testing.T) {
-	n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
+	n := startDelayNode(t, vfs.NewMem(), delay.DefaultLevels())
 	defer n.stop()
 	n.filters.bytes = filterBytesMax - filterOverhead
 	n.filters.register("G", sqlSubscription("T", "a", 1))

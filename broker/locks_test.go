@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/broker/attribute"
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -65,7 +66,7 @@ func (n *delayNode) wantLocked(want, client string, queues ...int32) {
 
 func TestLocksExpireWithoutRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startDelayNode(t, vfs.NewMem(), DelayLevels{})
+		n := startDelayNode(t, vfs.NewMem(), delay.Levels{})
 		defer n.stop()
 		n.wantLocked("[0 1]", "c1", 0, 1)
 		n.wantLocked("[2]", "c2", 0, 1, 2)
@@ -81,7 +82,7 @@ func TestLocksExpireWithoutRenewal(t *testing.T) {
 
 func TestLocksAreReleasedByTheirHolderOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startDelayNode(t, vfs.NewMem(), DelayLevels{})
+		n := startDelayNode(t, vfs.NewMem(), delay.Levels{})
 		defer n.stop()
 		n.wantLocked("[0 1]", "c1", 0, 1)
 		for _, client := range []string{"c2", "c1"} {
@@ -97,14 +98,14 @@ func TestLocksAreReleasedByTheirHolderOnly(t *testing.T) {
 func TestLocksSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := vfs.NewMem()
-		n := startDelayNode(t, fs, DelayLevels{})
+		n := startDelayNode(t, fs, delay.Levels{})
 		n.wantLocked("[0 1]", "c1", 0, 1)
 		if _, err := n.ask(n.unlockBatch, lockRequest(protocol.ReqUnlockBatchMQ, "c1", 1)); err != nil {
 			t.Fatal(err)
 		}
 		n.stop()
 		time.Sleep(10 * time.Minute)
-		n = startDelayNode(t, fs, DelayLevels{})
+		n = startDelayNode(t, fs, delay.Levels{})
 		defer n.stop()
 		n.wantLocked("[1]", "c2", 0, 1) // the holder of 0 has 60 s to come back
 		time.Sleep(lockExpiry + time.Second)
@@ -113,7 +114,7 @@ func TestLocksSurviveARestart(t *testing.T) {
 }
 
 func TestDisabledGroupsDoNotPull(t *testing.T) {
-	n := startDelayNode(t, vfs.NewMem(), DelayLevels{})
+	n := startDelayNode(t, vfs.NewMem(), delay.Levels{})
 	defer n.stop()
 	disabled := *n.groups.find("G")
 	disabled.ConsumeEnable = false

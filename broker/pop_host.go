@@ -25,10 +25,10 @@ func (h popHost) MayRead(group, topic string) bool                      { return
 func (h popHost) Members(group string) []string                         { return h.clients.ids(group) }
 func (h popHost) IsYoung(q *store.Queue) bool                           { return h.isYoung(q) }
 func (h popHost) Refusal(err error) error                               { return sendFailure(err) }
-func (h popHost) NewEntry(r message.Record, q *store.Queue) store.Entry { return entryFor(r, q) }
+func (h popHost) NewEntry(r message.Record, q *store.Queue) store.Entry { return store.EntryFor(r, q) }
 
 func (h popHost) ReadOne(r *store.Result, q *store.Queue, offset int64) ([]byte, error) {
-	return h.readOne(r, q, offset)
+	return h.store.ReadOne(r, q, offset)
 }
 
 func (h popHost) Settings() popserve.Settings {

@@ -2,16 +2,12 @@ package broker
 
 import (
 	"net/netip"
-	"strconv"
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
 )
-
-// recallTag marks a recall's record (RecallMessageProcessor.RECALL_MESSAGE_TAG).
-const recallTag = "_RECALL_TAG_"
 
 // recall answers RECALL_MESSAGE (370) once its record is confirmed. Its checks come in RocketMQ's order.
 func (b *Broker) recall(r *remoting.Request) (*remoting.Response, error) {
@@ -42,7 +38,13 @@ func (b *Broker) recall(r *remoting.Request) (*remoting.Response, error) {
 	case target.At <= now || target.At-now >= b.c.TimerMaxDelaySec*1000:
 		return nil, illegal("recall failed, timestamp invalid: %d, it is %d, and timerMaxDelaySec is %d", target.At, now, b.c.TimerMaxDelaySec)
 	}
-	e := b.recallOf(&target, h.ProducerGroup, r)
+	var born, local netip.AddrPort // none of a request from within the process
+	if r.Conn != nil {
+		born, local = r.Conn.RemoteAddr(), r.Conn.LocalAddr()
+	} else {
+		born = b.storeHost(local)
+	}
+	e := b.delays.RecallOf(&target, h.ProducerGroup, born, b.storeHost(local))
 	if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize {
 		return nil, illegal("recall failed, producerGroup, topic and recallHandle make %d bytes of properties, the limit is %d", n, message.MaxPropertiesSize)
 	}
@@ -62,30 +64,4 @@ func (b *Broker) recall(r *remoting.Request) (*remoting.Response, error) {
 		return nil, protocol.Errorf(protocol.RespSystemError, "recall failed, execute error: %s", err)
 	}
 	return nil, remoting.ErrLater
-}
-
-// recallOf makes the entry of a recall (RecallMessageProcessor.buildMessage).
-func (b *Broker) recallOf(t *protocol.RecallHandle, group string, r *remoting.Request) store.Entry {
-	now := b.c.Now().UnixMilli()
-	var born, local netip.AddrPort
-	if r.Conn != nil {
-		born, local = r.Conn.RemoteAddr(), r.Conn.LocalAddr()
-	} else { // from within the process
-		born = b.storeHost(local)
-	}
-	var p []byte
-	for _, pair := range [][2]string{
-		{message.PropTimerDelete, t.UniqueKey}, {message.PropUniqueKey, t.UniqueKey}, {message.PropTags, recallTag},
-		{message.PropTimerDeliver, strconv.FormatInt(t.At, 10)}, {message.PropBornTimestamp, strconv.FormatInt(now, 10)},
-		{message.PropProducerGroup, group}, {message.PropTimerOut, strconv.FormatInt(b.out(t.At), 10)},
-		{message.PropRealTopic, t.Topic}, {message.PropRealQueueID, "0"},
-	} {
-		if pair[1] != "" {
-			p = message.AppendProperty(p, pair[0], []byte(pair[1]))
-		}
-	}
-	return entryFor(message.Record{
-		Topic: timerTopic, Body: []byte("0"), Properties: p, BornTime: now,
-		BornHost: born, StoreHost: b.storeHost(local),
-	}, b.timed.queue)
 }

@@ -99,9 +99,9 @@ func (b *Broker) retryOf(failed *message.Record, h *protocol.SendBackHeader, g *
 	r.ReconsumeTimes++
 	r.PreparedOffset = 0
 	r.StoreHost = b.storeHost(failed.StoreHost)
-	e := entryFor(r, queue)
+	e := store.EntryFor(r, queue)
 	if level > 0 {
-		b.schedule(&e, level, nil)
+		b.delays.Schedule(&e, level, nil)
 	}
 	if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize {
 		return e, protocol.Errorf(protocol.RespSystemError, "PROPERTIES_SIZE_EXCEEDED: %d bytes, the limit is %d", n, message.MaxPropertiesSize)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -106,19 +107,23 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 		}
 	}
 	for level, offset := range delays.Offsets {
-		m := delayProgress(level-1, offset)
-		put(kindDelay, m.Key, m.Value)
+		m := delay.Progress(level-1, offset)
+		put(delay.KindLevels, m.Key, m.Value)
 	}
 	for topic, table := range filters.Topics {
 		for group, f := range table.Groups {
 			put(kindFilters, filterKey(group, topic), f)
 		}
 	}
-	timers, err := importedTimers(files, files.PathJoin(config, fileTimers))
+	check, err := readFile(files, files.PathJoin(config, delay.FileTimers))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	timers, err := delay.Imported(check)
 	if err != nil {
 		return nil, err
 	}
-	put(kindTimerImport, "", timers)
+	put(delay.KindImport, timers.Key, timers.Value)
 	for topic, groups := range modes.Modes {
 		for group, m := range groups {
 			put(popserve.KindModes, popserve.ModeKey(topic, group), protocol.MarshalBody(m))
@@ -197,7 +202,7 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 			offsets.Offsets[name][k.queue] = int64(binary.BigEndian.Uint64(value))
 			return nil
 		},
-		kindDelay: func(key string, value []byte) error {
+		delay.KindLevels: func(key string, value []byte) error {
 			level, err := strconv.ParseInt(key, 10, 32)
 			if err != nil || len(value) != 8 {
 				return fmt.Errorf("delay level %q has progress %x: %w", key, value, err)
@@ -231,12 +236,12 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	if err := leaveTransactions(s, offsets.Offsets); err != nil {
 		return nil, nil, err
 	}
-	timers, err := exportTimers(s)
+	timers, err := delay.ExportTimers(s)
 	if err != nil {
 		return nil, nil, fmt.Errorf("timed messages: %w", err)
 	}
 	return map[string][]byte{
-		fileTimers: timers, fileTopics: protocol.MarshalBody(topics), fileGroups: protocol.MarshalBody(groups),
+		delay.FileTimers: timers, fileTopics: protocol.MarshalBody(topics), fileGroups: protocol.MarshalBody(groups),
 		fileOffsets: protocol.MarshalBody(offsets), fileDelays: protocol.MarshalBody(delays),
 		fileModes: protocol.MarshalBody(modes),
 	}, lost, nil

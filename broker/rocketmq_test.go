@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/store"
 	"github.com/apogeemq/apogee/store/commitlog"
@@ -86,7 +87,7 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 			t.Errorf("offset of %v: %d, want %d", k, got, want)
 		}
 	}
-	if next, err := b.loadDelayProgress(); err != nil || next[2] != 12 || next[15] != 1 {
+	if next, err := b.delays.LevelProgress(); err != nil || next[2] != 12 || next[15] != 1 {
 		t.Errorf("progress of the delay levels %v, %v", next, err)
 	}
 	files, _, err := ExportRocketMQ(s)
@@ -98,7 +99,7 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 	}
 	back := map[string]string{}
 	for name, content := range files {
-		if !json.Valid(content) && name != fileTimers {
+		if !json.Valid(content) && name != delay.FileTimers {
 			t.Errorf("%s is not JSON: %s", name, content)
 		}
 		back[name] = string(content)
@@ -116,8 +117,8 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 			slices.SortFunc(changes, func(a, b store.Mutation) int { return strings.Compare(a.Key, b.Key) })
 		}
 	}
-	delete(first, kindTimerImport) // TestTimedMessagesGoToRocketMQAndBack
-	delete(second, kindTimerImport)
+	delete(first, delay.KindImport) // TestTimedMessagesGoToRocketMQAndBack
+	delete(second, delay.KindImport)
 	delete(first, kindFilters) // they come with heartbeats
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Errorf("given back otherwise: %s", diff)
@@ -149,13 +150,13 @@ func TestBrokenConfigurationOfRocketMQ(t *testing.T) {
 func TestTimedMessagesGoToRocketMQAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := vfs.NewMem()
-		n := startDelayNode(t, fs, DefaultDelayLevels())
+		n := startDelayNode(t, fs, delay.DefaultLevels())
 		n.mustSendTimed("T", message.PropTimerDelaySec, 10, "soon")
 		n.mustSendTimed("T", message.PropTimerDelaySec, 7200, "late")
 		recalled := n.mustSendTimed("T", message.PropTimerDelaySec, 3600, "recalled")
 		rolled := n.mustSendTimed("T", message.PropTimerDelaySec, 5000, "rolled")
 		time.Sleep(20 * time.Second)
-		if err := n.recallNow("T", n.recallHandle(&recalled)); err != nil {
+		if err := n.recallNow("T", n.delays.RecallHandle(&recalled)); err != nil {
 			t.Fatal(err)
 		}
 		// as RocketMQ rolls
@@ -165,19 +166,19 @@ func TestTimedMessagesGoToRocketMQAndBack(t *testing.T) {
 		}
 		roll.Properties = message.AppendProperty(message.AppendWithout(nil, roll.Properties, message.PropCRC), message.PropTimerRolls, []byte("1"))
 		appended := make(chan error, 1)
-		err = n.store.Append(&store.Batch{Entries: []store.Entry{entryFor(roll, n.timed.queue)}, Done: func(_ *store.Batch, err error) { appended <- err }})
+		err = n.store.Append(&store.Batch{Entries: []store.Entry{store.EntryFor(roll, n.store.Queue(message.TopicTimerWheel, 0))}, Done: func(_ *store.Batch, err error) { appended <- err }})
 		if err = errors.Join(err, <-appended); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
 		n.Broker.Stop()
-		_, before := n.timed.queue.Bounds()
+		_, before := n.store.Queue(message.TopicTimerWheel, 0).Bounds()
 		files, _, err := ExportRocketMQ(n.store)
 		if err != nil {
 			t.Fatal(err)
 		}
-		check := files[fileTimers]
-		if len(check) != fileTimersBytes || int64(binary.BigEndian.Uint64(check[16:])) != before || int64(binary.BigEndian.Uint64(check[24:])) != before {
+		check := files[delay.FileTimers]
+		if len(check) != 56 || int64(binary.BigEndian.Uint64(check[16:])) != before || int64(binary.BigEndian.Uint64(check[24:])) != before {
 			t.Errorf("timercheck is %x, the queue ended at %d", check, before)
 		}
 		var home []string
@@ -193,12 +194,12 @@ func TestTimedMessagesGoToRocketMQAndBack(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		n = startDelayNode(t, fs, DefaultDelayLevels())
+		n = startDelayNode(t, fs, delay.DefaultLevels())
 		synctest.Wait()
 		time.Sleep(time.Second)
 		n.wantCount(2)
 		n.stop()
-		n = startDelayNode(t, fs, DefaultDelayLevels()) // it is taken over once
+		n = startDelayNode(t, fs, delay.DefaultLevels()) // it is taken over once
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"soon", "rolled", "late"}, bodies(n.read("T"))); diff != "" {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -345,9 +346,9 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	case q.half:
 		round.arena = s.b.prepare(e, q.forged, round.arena)
 	case level > 0:
-		round.arena = s.b.schedule(e, level, round.arena)
+		round.arena = s.b.delays.Schedule(e, level, round.arena)
 	case level == aMoment:
-		if round.arena, err = s.b.waitForMoment(e, round.arena); err != nil {
+		if round.arena, err = s.b.delays.WaitForMoment(e, round.arena); err != nil {
 			return err
 		}
 	}
@@ -397,7 +398,7 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 			if q.batch {
 				continue
 			}
-			if level, err = requestedDelay(v, e.Record.SysFlag); err != nil {
+			if level, err = delay.RequestedLevel(v, e.Record.SysFlag); err != nil {
 				return 0, err
 			}
 		case message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec:
@@ -415,7 +416,7 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 			return 0, protocol.Errorf(protocol.RespNoPermission, "the broker[%s] sending transaction message is forbidden", s.b.storeHost(s.conn.LocalAddr()).Addr())
 		}
 		q.half = true
-	case timed && !waited && level == 0 && mayWait(e.Record.SysFlag):
+	case timed && !waited && level == 0 && delay.MayWait(e.Record.SysFlag):
 		level = aMoment
 	}
 	switch {
@@ -590,8 +591,8 @@ func (b *Broker) appendSendAnswer(dst []byte, a *sendAnswer, entries []store.Ent
 		w.Text("transactionId", a.uniqueID)
 	}
 	w.Int("queueOffset", first.QueueOffset)
-	if entries[0].Sequence == &b.timed.queue.Sequence {
-		if handle := b.recallHandle(first); handle != "" {
+	if b.delays.Kept(&entries[0]) {
+		if handle := b.delays.RecallHandle(first); handle != "" {
 			w.String("recallHandle", handle)
 		}
 	}

@@ -16,10 +16,9 @@ const wakers = 2
 
 // Start begins the broker's own work: deadlines, expiry, recording of offsets, delayed messages, woken pulls. Stop ends it.
 func (b *Broker) Start() {
-	b.wait.Add(4 + wakers)
+	b.wait.Add(2 + wakers)
 	go b.ticker()
-	go b.takeTurns(b.delays.nudge, b.delays.turn)
-	go b.takeTurns(b.timed.nudge, b.timed.turn)
+	b.delays.Start(b.stop, &b.wait)
 	go b.transactions.run()
 	b.pop.Start()
 	for range wakers {

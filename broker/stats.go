@@ -3,6 +3,7 @@ package broker
 import (
 	"sync/atomic"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 )
@@ -32,7 +33,7 @@ type Figures struct {
 	Written, Flushed, Confirmed, First         int64   // log positions
 	Delayed                                    []int64 // messages that wait for their time, by delay level from 1 on
 	Timed, TimedBytes                          int64   // messages that wait for a moment
-	Late                                       Lateness
+	Late                                       delay.Lateness
 	DeadLetters                                []DeadLetters
 }
 
@@ -58,7 +59,8 @@ func (b *Broker) Figures() Figures {
 	f.Groups = len(b.groups.groups)
 	b.groups.mu.RUnlock()
 	f.Delayed = b.delayedMessages()
-	f.Timed, f.TimedBytes, f.Late = b.timed.messages.Load(), b.timed.bytes.Load(), b.timed.late.read()
+	f.Timed, f.TimedBytes = b.delays.Waiting()
+	f.Late = b.delays.Late()
 	b.traffic.Each(traffic.Dead, func(topic, group string, messages int64) {
 		f.DeadLetters = append(f.DeadLetters, DeadLetters{topic, group, messages})
 	})
@@ -67,7 +69,7 @@ func (b *Broker) Figures() Figures {
 
 // delayedMessages counts what waits in the schedule queues.
 func (b *Broker) delayedMessages() []int64 {
-	next, err := b.loadDelayProgress()
+	next, err := b.delays.LevelProgress()
 	if err != nil {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/store"
 )
@@ -18,7 +19,7 @@ import (
 func openTimed(b *testing.B, dir string) *delayNode {
 	b.Helper()
 	quiet := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	levels := DefaultDelayLevels()
+	levels := delay.DefaultLevels()
 	s, _, err := store.Open(store.Config{
 		Dir: dir, SegmentBytes: 64 << 20, Now: time.Now, Logger: quiet, DueTime: levels.DueTime, Retired: Retired, Pending: Pending,
 	})
@@ -52,8 +53,8 @@ func (n *delayNode) fillTimed(count int, at func(i int) time.Time) {
 		for len(batch.Entries) < 500 && i < count {
 			p := message.AppendProperty(nil, message.PropUniqueKey, fmt.Appendf(nil, "%032d", i))
 			p = message.AppendProperty(p, message.PropTimerDeliver, strconv.AppendInt(nil, at(i).UnixMilli(), 10))
-			e := entryFor(message.Record{Topic: t.name, Body: body, Properties: p, BornHost: testHost, StoreHost: testHost}, t.queue(0))
-			if _, err := n.waitForMoment(&e, nil); err != nil {
+			e := store.EntryFor(message.Record{Topic: t.name, Body: body, Properties: p, BornHost: testHost, StoreHost: testHost}, t.queue(0))
+			if _, err := n.delays.WaitForMoment(&e, nil); err != nil {
 				n.t.Fatal(err)
 			}
 			batch.Entries = append(batch.Entries, e)
@@ -82,7 +83,7 @@ func BenchmarkTimedStart(b *testing.B) {
 		began := time.Now()
 		n := openTimed(b, dir)
 		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/start")
-		for n.timed.messages.Load() < count {
+		for messages, _ := n.delays.Waiting(); messages < count; messages, _ = n.delays.Waiting() {
 			time.Sleep(time.Millisecond)
 		}
 		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/counted")
@@ -110,7 +111,7 @@ func BenchmarkTimedDeliveries(b *testing.B) {
 			time.Sleep(time.Millisecond)
 		}
 		b.ReportMetric(count/time.Since(first).Seconds(), "messages/s")
-		late := n.timed.late.read()
+		late := n.delays.Late()
 		b.Logf("late: %v, mean %.3f s", late.Buckets, late.Sum/float64(late.Count))
 		n.stop()
 	}

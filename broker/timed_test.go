@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -31,10 +32,10 @@ func (n *delayNode) sendTimed(topic, property string, value int64, body string, 
 	}
 	p := message.AppendProperty(nil, message.PropUniqueKey, []byte("id-"+body))
 	p = message.AppendProperty(p, property, strconv.AppendInt(nil, value, 10))
-	e := entryFor(message.Record{
+	e := store.EntryFor(message.Record{
 		Topic: t.name, Body: []byte(body), Properties: p, BornHost: testHost, StoreHost: testHost, BornTime: 1234, Flag: 7,
 	}, t.queue(0))
-	if _, err = n.waitForMoment(&e, nil); err == nil {
+	if _, err = n.delays.WaitForMoment(&e, nil); err == nil {
 		err = n.store.Append(&store.Batch{Entries: []store.Entry{e}, Done: func(b *store.Batch, err error) {
 			done(&b.Entries[0].Record, err)
 		}})
@@ -75,7 +76,7 @@ func (n *delayNode) recallNow(topic, handle string) error {
 // timerState returns what waits as the state has it.
 func (n *delayNode) timerState() string {
 	var list []string
-	err := n.store.StateFrom(kindTimer, "", 1<<20, func(key string, value []byte) error {
+	err := n.store.StateFrom(delay.KindMoments, "", 1<<20, func(key string, value []byte) error {
 		list = append(list, fmt.Sprintf("%x=%x", key, value))
 		return nil
 	})
@@ -87,10 +88,11 @@ func (n *delayNode) timerState() string {
 
 func (n *delayNode) wantCount(messages int64) {
 	n.t.Helper()
-	if got := n.timed.messages.Load(); got != messages {
+	got, bytes := n.delays.Waiting()
+	if got != messages {
 		n.t.Errorf("%d messages are counted that wait, want %d", got, messages)
 	}
-	if bytes := n.timed.bytes.Load(); (bytes == 0) != (messages == 0) {
+	if (bytes == 0) != (messages == 0) {
 		n.t.Errorf("%d messages wait with %d bytes", messages, bytes)
 	}
 }
@@ -108,7 +110,7 @@ func TestMomentsAreKeptExactly(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.property, c.wait), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
+				n := startDelayNode(t, vfs.NewMem(), delay.DefaultLevels())
 				defer n.stop()
 				time.Sleep(123 * time.Millisecond)
 				sent := n.mustSendTimed("T", c.property, c.value(time.Now().UnixMilli()), "hello")
@@ -150,24 +152,14 @@ func TestMomentsAreKeptExactly(t *testing.T) {
 	}
 }
 
-func TestAMomentThatIsAMultipleIsRoundedAStepEarlier(t *testing.T) {
-	n := startDelayNode(t, vfs.NewMem(), DefaultDelayLevels())
-	defer n.stop()
-	for moment, want := range map[int64]int64{5000: 4000, 5001: 5000, 5999: 5000, 6000: 5000} {
-		if got := n.out(moment); got != want {
-			t.Errorf("%d is rounded to %d, want %d", moment, got, want)
-		}
-	}
-}
-
 func TestRecallsDeleteWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := vfs.NewMem()
-		n := startDelayNode(t, fs, DefaultDelayLevels())
+		n := startDelayNode(t, fs, delay.DefaultLevels())
 		var handles []string
 		for i := range 4 {
 			r := n.mustSendTimed("T", message.PropTimerDelaySec, 100, fmt.Sprint("m", i))
-			handles = append(handles, n.recallHandle(&r))
+			handles = append(handles, n.delays.RecallHandle(&r))
 		}
 		other := n.mustSendTimed("Other", message.PropTimerDelaySec, 100, "m1") // the same unique key, in another topic
 		if err := n.recallNow("T", handles[1]); err != nil {
@@ -183,7 +175,7 @@ func TestRecallsDeleteWhatWaits(t *testing.T) {
 		if err := fs.RemoveAll("store/view"); err != nil {
 			t.Fatal(err)
 		}
-		n = startDelayNode(t, fs, DefaultDelayLevels())
+		n = startDelayNode(t, fs, delay.DefaultLevels())
 		defer func() { n.stop() }()
 		synctest.Wait()
 		n.wantCount(4)
@@ -274,7 +266,7 @@ func (c *timedCrasher) burst(count int) {
 			if c.acknowledged[body] = err == nil; err != nil || i%15 != 14 {
 				return
 			}
-			handle := n.recallHandle(r)
+			handle := n.delays.RecallHandle(r)
 			c.recalled[body] = false // not known: it may come or not
 			go func() {
 				err := n.recallNow("T", handle)
@@ -303,7 +295,7 @@ func (c *timedCrasher) run() {
 	t, r := c.t, c.random
 	carried := int64(0)
 	for range 6 {
-		c.n = startRetainingNode(t, c.fs, DefaultDelayLevels(), c.retention)
+		c.n = startRetainingNode(t, c.fs, delay.DefaultLevels(), c.retention)
 		for end := time.Now().Add(time.Duration(r.IntN(15_000)) * time.Millisecond); time.Now().Before(end); c.look() {
 			c.burst(1 + r.IntN(40))
 			if r.IntN(4) == 0 {
@@ -327,7 +319,7 @@ func (c *timedCrasher) run() {
 		c.n.stop()
 		c.fs, c.acknowledged, c.recalled = next, acknowledged, recalled
 	}
-	c.n = startRetainingNode(t, c.fs, DefaultDelayLevels(), c.retention)
+	c.n = startRetainingNode(t, c.fs, delay.DefaultLevels(), c.retention)
 	for range 60 {
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -357,7 +349,7 @@ func (c *timedCrasher) run() {
 	if err := c.fs.RemoveAll("store/view"); err != nil {
 		t.Fatal(err)
 	}
-	c.n = startDelayNode(t, c.fs, DefaultDelayLevels())
+	c.n = startDelayNode(t, c.fs, delay.DefaultLevels())
 	defer c.n.stop()
 	time.Sleep(time.Second)
 	synctest.Wait()
@@ -374,14 +366,14 @@ func TestRetentionTakesMessagesAlongThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := vfs.NewMem()
 		retention := store.Retention{BytesMax: 512 << 10}
-		n := startRetainingNode(t, fs, DefaultDelayLevels(), retention)
+		n := startRetainingNode(t, fs, delay.DefaultLevels(), retention)
 		const count = 300
 		due := time.Now().Add(time.Hour).UnixMilli() + 345
 		var last message.Record
 		for i := range count {
 			last = n.mustSendTimed("Late", message.PropTimerDeliver, due+int64(i), fmt.Sprint("late", i))
 		}
-		handle := n.recallHandle(&last)
+		handle := n.delays.RecallHandle(&last)
 		for round := range 8 {
 			for i := range 40 {
 				n.mustSend("T", 0, fmt.Sprint(i, strings.Repeat("x", 30<<10)))
@@ -393,7 +385,7 @@ func TestRetentionTakesMessagesAlongThatWait(t *testing.T) {
 				if err := fs.RemoveAll("store/view"); err != nil {
 					t.Fatal(err)
 				}
-				n = startRetainingNode(t, fs, DefaultDelayLevels(), retention)
+				n = startRetainingNode(t, fs, delay.DefaultLevels(), retention)
 				if after := n.timerState(); after != before {
 					t.Errorf("with a new view\n%s waits,\n%s before", after, before)
 				}

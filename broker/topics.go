@@ -118,6 +118,14 @@ func (t *topicTable) isSystem(name string) bool {
 	return message.IsSystemTopic(name) || name == c.Cluster || name == c.Name || name == c.Cluster+"_"+message.ReplyTopicSuffix
 }
 
+// queueFor returns a queue of a topic, and the topic's name in memory that stays; nil for none.
+func (t *topicTable) queueFor(name []byte, id int32) ([]byte, *store.Queue) {
+	if found := t.findBytes(name); found != nil {
+		return found.name, found.queue(id)
+	}
+	return nil, nil
+}
+
 // put enters a topic. The caller holds mu, or nobody else is there yet.
 func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName)}

@@ -141,7 +141,7 @@ func (b *Broker) prepare(e *store.Entry, forged bool, arena []byte) []byte {
 	e.Record.SysFlag &^= message.FlagTransactionMask
 	e.Record.Topic, e.Record.QueueID = halfTopic, queue.ID
 	e.Sequence, e.Target = &queue.Sequence, queue
-	index(e)
+	store.IndexEntry(e)
 	return arena
 }
 
@@ -268,7 +268,7 @@ func (b *Broker) resumeCheck(r *remoting.Request) (*remoting.Response, error) {
 	again.Topic, again.PreparedOffset = halfTopic, 0
 	again.Properties = message.AppendWithout(nil, lost.Properties, message.PropCheckTimes, message.PropCRC)
 	again.Properties = message.AppendProperty(again.Properties, message.PropCheckTimes, []byte("0"))
-	e := entryFor(again, b.transactions.queue)
+	e := store.EntryFor(again, b.transactions.queue)
 	offset := int64(-1)
 	if half, _, err := b.store.Look(lost.PreparedOffset, &pins); lost.PreparedOffset > 0 && err == nil && string(half.Topic) == message.TopicHalf {
 		offset = half.QueueOffset

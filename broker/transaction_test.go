@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apogeemq/apogee/broker"
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -169,7 +169,7 @@ func TestHalfMessagesGoWhereTheyWereSent(t *testing.T) {
 }
 
 func TestADelayCountsFromTheCommit(t *testing.T) {
-	n := startNode(t, func(c *server.Config) { c.DelayLevels = must(broker.ParseDelayLevels("1s")) })
+	n := startNode(t, func(c *server.Config) { c.DelayLevels = must(delay.ParseLevels("1s")) })
 	n.group("G")
 	half := n.send(halfFields("id1", message.PropDelay, "1"), "hello")
 	if got := n.queue(message.TopicSchedule); len(got) != 0 {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/broker"
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/namesrv"
 	"github.com/apogeemq/apogee/remoting"
@@ -51,7 +52,7 @@ type Config struct {
 	TransferBytesMax, TransferCountMax         int64
 	HotPercent                                 int64 // of the memory: log this near its end counts as in memory
 	PollWaitMax                                time.Duration
-	DelayLevels                                broker.DelayLevels
+	DelayLevels                                delay.Levels
 	Timers, Recall                             bool
 	TimerMaxDelaySec, TimerPrecisionMS         int64
 	TimerLiveBytesMax                          int64
@@ -102,14 +103,14 @@ func DefaultConfig() Config {
 		QueuesMax: broker.DefaultQueuesMax, GroupsMax: broker.DefaultGroupsMax,
 		MessageBytesMax: 4 << 20, TransferBytesMax: 256 << 10, TransferCountMax: 32, HotPercent: 40,
 		PollWaitMax:  30 * time.Second,
-		DelayLevels:  broker.DefaultDelayLevels(),
+		DelayLevels:  delay.DefaultLevels(),
 		Timers:       true,
 		Transactions: broker.DefaultTransactionOptions(),
 		Recall:       true,
 
-		TimerMaxDelaySec:  broker.DefaultTimerMaxDelaySec,
-		TimerPrecisionMS:  broker.DefaultTimerPrecisionMS,
-		TimerLiveBytesMax: broker.DefaultTimerLiveBytesMax,
+		TimerMaxDelaySec:  delay.DefaultMaxDelaySec,
+		TimerPrecisionMS:  delay.DefaultPrecisionMS,
+		TimerLiveBytesMax: delay.DefaultLiveBytesMax,
 
 		FlushInterval: 500 * time.Millisecond, SegmentBytes: 1 << 30,
 		UnsyncedBytesMax: 32 << 20, ViewLagBytesMax: 256 << 20,
@@ -221,7 +222,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"defaultTopicQueueNums", int64(c.DefaultTopicQueues), 1, 65536},
 		{"queuesMax", int64(c.QueuesMax), 2048, 1 << 30},
 		{"groupsMax", int64(c.GroupsMax), 16, 1 << 30},
-		{"timerMaxDelaySec", c.TimerMaxDelaySec, 1, broker.TimerMaxDelaySecMax},
+		{"timerMaxDelaySec", c.TimerMaxDelaySec, 1, delay.MaxDelaySecMax},
 		{"timerLiveBytesMax", c.TimerLiveBytesMax, 1, 1 << 50},
 		{"transactionCheckMax", int64(c.Transactions.ChecksMax), 1, math.MaxInt32},
 		{"brokerPermission", int64(c.BrokerPermission), 0, 7},

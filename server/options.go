@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/apogeemq/apogee/broker"
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/namesrv"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/knadh/koanf/parsers/yaml"
@@ -64,7 +64,7 @@ func Options() []Option {
 		number("maxTransferCountOnMessageInMemory", "most messages of one pull", func(c *Config) *int64 { return &c.TransferCountMax }),
 		number("accessMessageInMemoryMaxRatio", "percent of the memory: log this near its end counts as in memory; a new group reads a queue from its start if that does", func(c *Config) *int64 { return &c.HotPercent }),
 		period("pollWaitMax", "longest hold of a pull", func(c *Config) *time.Duration { return &c.PollWaitMax }),
-		{Key: "messageDelayLevel", Usage: "times of the delay levels, such as 1s 5s 1m 1h 1d", set: func(c *Config, v string) (err error) { c.DelayLevels, err = broker.ParseDelayLevels(v); return err }},
+		{Key: "messageDelayLevel", Usage: "times of the delay levels, such as 1s 5s 1m 1h 1d", set: func(c *Config, v string) (err error) { c.DelayLevels, err = delay.ParseLevels(v); return err }},
 		{Key: "flushDiskType", Usage: "SYNC_FLUSH: acknowledged means on disk; ASYNC_FLUSH: written", set: setFlush},
 		period("flushIntervalCommitLog", "between fsyncs with ASYNC_FLUSH", func(c *Config) *time.Duration { return &c.FlushInterval }),
 		size("mappedFileSizeCommitLog", "length of a log segment", func(c *Config) *int64 { return &c.SegmentBytes }),

@@ -108,6 +108,22 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 	return nil
 }
 
+// ReadOne returns the record at a queue's offset, valid until r's release; nil where there is none any more.
+func (s *Store) ReadOne(r *Result, q *Queue, offset int64) ([]byte, error) {
+	err := s.Read(r, q, offset, ReadLimits{Messages: 1, Bytes: math.MaxInt32, Scanned: 1}, Match{})
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Status == NoMatch || r.Status == OffsetMoved:
+		return nil, nil
+	case r.Status != Found:
+		return nil, fmt.Errorf("nothing at offset %d of queue %d, topic %s", offset, q.ID, q.Topic)
+	case len(r.Slices) == 1:
+		return r.Slices[0], nil
+	}
+	return bytes.Join(r.Slices, nil), nil
+}
+
 // ReadPosition returns the record of a size at a log position into r, whose memory is reused. After an error r holds nothing.
 func (s *Store) ReadPosition(r *Result, position int64, size int32) (err error) {
 	if r.Slices, err = s.log.Slices(r.Slices[:0], position, int(size), &r.pins); err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"math"
@@ -453,6 +454,24 @@ func Keys(dst []uint64, topic, properties []byte) []uint64 {
 		}
 	}
 	return dst
+}
+
+// IndexEntry notes what the indexes hold of an entry's record.
+func IndexEntry(e *Entry) {
+	e.TagsCode = TagsCodeOf(&e.Record)
+	keys := Keys(e.Keys[:0], e.Record.Topic, e.Record.Properties)
+	e.KeyCount, e.MoreKeys = int8(min(len(keys), len(e.Keys))), nil
+	if len(keys) > len(e.Keys) {
+		e.MoreKeys = keys[len(e.Keys):]
+	}
+}
+
+// EntryFor makes the entry of a record that goes to a queue.
+func EntryFor(r message.Record, queue *Queue) Entry {
+	r.QueueID = queue.ID
+	e := Entry{Record: r, BodyCRC: crc32.ChecksumIEEE(r.Body), Sequence: &queue.Sequence, Target: queue}
+	IndexEntry(&e)
+	return e
 }
 
 // KeyHash is what the key index holds of a topic's key, TagHash of a tag of its messages.

@@ -1,7 +1,6 @@
-package broker
+package delay
 
 import (
-	"bytes"
 	"sync"
 	"time"
 
@@ -44,35 +43,38 @@ func (m *mailbox[E]) read(into []E) []E {
 	return events
 }
 
-// takeTurns calls turn when it is nudged, as often as it has worked, and at the elapsed time that it asks for, until the broker stops.
-func (b *Broker) takeTurns(nudge <-chan struct{}, turn func() (worked bool, wake int64)) {
-	defer b.wait.Done()
+// Start begins to deliver. Whoever closes stop waits for wait.
+func (d *Delays) Start(stop <-chan struct{}, wait *sync.WaitGroup) {
+	d.stop, d.wait = stop, wait
+	wait.Add(2)
+	go d.takeTurns(d.levels.nudge, d.levels.turn)
+	go d.takeTurns(d.timed.nudge, d.timed.turn)
+}
+
+// takeTurns calls turn when it is nudged, as often as it has worked, and at the elapsed time that it asks for, until it is to stop.
+func (d *Delays) takeTurns(nudge <-chan struct{}, turn func() (worked bool, wake int64)) {
+	defer d.wait.Done()
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
 	for {
 		select {
 		case <-nudge:
 		case <-alarm.C:
-		case <-b.stop:
+		case <-d.stop:
 			return
 		}
 		for again := true; again; {
 			select {
-			case <-b.stop:
+			case <-d.stop:
 				return
 			default:
 			}
 			var wake int64
 			if again, wake = turn(); !again && wake != timer.Never {
-				alarm.Reset(time.Duration(max(wake-b.timerNow().Elapsed, 1)) * time.Millisecond)
+				alarm.Reset(time.Duration(max(wake-d.now().Elapsed, 1)) * time.Millisecond)
 			}
 		}
 	}
-}
-
-func (b *Broker) timerNow() timer.Time {
-	now := b.c.Now()
-	return timer.Time{Wall: now.UnixMilli(), Elapsed: now.Sub(b.started).Milliseconds()}
 }
 
 // delivery is a batch of messages on their way to where they belong.
@@ -93,13 +95,13 @@ func newDelivery() *delivery {
 }
 
 // add adds the delivery of a stored record, whose bytes are used until append returns.
-func (d *delivery) add(b *Broker, raw []byte) error {
+func (d *delivery) add(s *Delays, raw []byte) error {
 	source, err := decodeWhole(raw)
 	if err != nil {
 		return err
 	}
 	var e store.Entry
-	if e, d.arena, err = b.deliveryOf(&source, d.arena, message.PropCRC); err != nil {
+	if e, d.arena, err = s.DeliveryOf(&source, d.arena, message.PropCRC); err != nil {
 		return err
 	}
 	d.Entries = append(d.Entries, e)
@@ -126,12 +128,4 @@ func decodeWhole(raw []byte) (message.Record, error) {
 		err = r.Verify(raw)
 	}
 	return r, err
-}
-
-// whole returns the slices as one.
-func whole(slices [][]byte) []byte {
-	if len(slices) == 1 {
-		return slices[0]
-	}
-	return bytes.Join(slices, nil)
 }

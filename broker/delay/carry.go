@@ -1,4 +1,4 @@
-package broker
+package delay
 
 import (
 	"math"
@@ -30,30 +30,9 @@ type carrier struct {
 	restUntil int64 // elapsed time
 }
 
-// neededFrom is the store's Hold.
-func (b *Broker) neededFrom(wanted int64) (int64, error) {
-	delayed, err := b.delayedFrom()
-	if err != nil {
-		return 0, err
-	}
-	timed, offset, err := b.timed.oldest(wanted)
-	if err != nil {
-		return 0, err
-	}
-	if timed < wanted {
-		b.timed.tell(func() {
-			if c := &b.timed.carry; !c.busy && c.before == 0 {
-				c.before, c.next = wanted, offset
-			}
-		})
-	}
-	pending, err := b.pendingFrom()
-	return min(delayed, timed, pending), err
-}
-
 // oldest returns the log position, and the offset in the queue, of the oldest message that waits, as far as it stands before a position;
 // math.MaxInt64 when none does. What it has not looked through yet counts as waiting. Retention calls it.
-func (t *timedShell) oldest(before int64) (position, offset int64, err error) {
+func (t *momentsShell) oldest(before int64) (position, offset int64, err error) {
 	var entries []view.Entry
 	for looked := 0; ; {
 		first, end := t.queue.Bounds()
@@ -82,17 +61,17 @@ func (t *timedShell) oldest(before int64) (position, offset int64, err error) {
 }
 
 // waits tells whether the message of an entry of the queue still waits.
-func (t *timedShell) waits(e view.Entry) (bool, error) {
+func (t *momentsShell) waits(e view.Entry) (bool, error) {
 	if e.Hole() || e.TagsCode == never {
 		return false, nil
 	}
-	value, err := t.b.store.StateAt(kindTimer, timerKey(e.TagsCode, e.Position))
+	value, err := t.s.c.Store.StateAt(KindMoments, timerKey(e.TagsCode, e.Position))
 	return value != nil, err
 }
 
 // carryOn appends again some of what waits before the position that is wanted; false when there is nothing to do now.
-func (t *timedShell) carryOn() bool {
-	c, now := &t.carry, t.b.timerNow()
+func (t *momentsShell) carryOn() bool {
+	c, now := &t.carry, t.s.now()
 	if c.before == 0 || c.busy || now.Elapsed < c.restUntil {
 		return false
 	}
@@ -110,7 +89,7 @@ func (t *timedShell) carryOn() bool {
 }
 
 // toCarry returns the next messages to append again, held.
-func (t *timedShell) toCarry(wall int64) (items []timer.Moment, err error) {
+func (t *momentsShell) toCarry(wall int64) (items []timer.Moment, err error) {
 	c, bytes := &t.carry, 0
 	for looked := 0; looked < carryLookMax && bytes < carryBytesMax; {
 		first, end := t.queue.Bounds()
@@ -140,7 +119,7 @@ func (t *timedShell) toCarry(wall int64) (items []timer.Moment, err error) {
 }
 
 // copyAgain appends copies of messages that are held.
-func (t *timedShell) copyAgain(items []timer.Moment) error {
+func (t *momentsShell) copyAgain(items []timer.Moment) error {
 	letGo := func(err error) {
 		for _, m := range items {
 			t.moments.LetGo(m, err == nil)
@@ -159,10 +138,10 @@ func (t *timedShell) copyAgain(items []timer.Moment) error {
 		}
 	}
 	t.carry.busy = true
-	err := batch.append(t.b.store, kindTimer, waitEnds(items), func(err error) {
+	err := batch.append(t.s.c.Store, KindMoments, waitEnds(items), func(err error) {
 		t.tell(func() {
 			letGo(err)
-			t.carry.busy, t.carry.restUntil = false, t.b.timerNow().Elapsed+carryPauseMS
+			t.carry.busy, t.carry.restUntil = false, t.s.now().Elapsed+carryPauseMS
 		})
 	})
 	if err != nil {
@@ -181,6 +160,6 @@ func (d *delivery) addCopy(raw []byte, queue *store.Queue) error {
 	start := len(d.arena)
 	d.arena = message.AppendWithout(d.arena, r.Properties, message.PropCRC)
 	r.Topic, r.Properties, r.PreparedOffset = timerTopic, d.arena[start:len(d.arena):len(d.arena)], r.PhysicalOffset
-	d.Entries = append(d.Entries, entryFor(r, queue))
+	d.Entries = append(d.Entries, store.EntryFor(r, queue))
 	return nil
 }

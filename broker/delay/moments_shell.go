@@ -1,4 +1,4 @@
-package broker
+package delay
 
 import (
 	"cmp"
@@ -14,11 +14,11 @@ import (
 	"github.com/apogeemq/apogee/store/view"
 )
 
-// timedShell drives the moments of package timer: one goroutine follows the timers' topic and appends what is due. What others tell it are
+// momentsShell drives the moments of package timer: one goroutine follows the timers' topic and appends what is due. What others tell it are
 // functions that it runs.
-type timedShell struct {
+type momentsShell struct {
 	mailbox[func()]
-	b               *Broker
+	s               *Delays
 	queue           *store.Queue // of the timers' topic
 	messages, bytes atomic.Int64 // that wait
 	known           atomic.Int64 // offset in the queue before which nothing waits
@@ -37,15 +37,15 @@ type timedShell struct {
 	refused bool // the last append was; logged once
 }
 
-func newTimedShell(b *Broker) *timedShell {
-	t := &timedShell{mailbox: newMailbox[func()](), b: b, queue: b.store.Queue(message.TopicTimerWheel, 0)}
-	end, _ := b.store.LastRecord()
+func newMomentsShell(d *Delays) *momentsShell {
+	t := &momentsShell{mailbox: newMailbox[func()](), s: d, queue: d.c.Store.Queue(message.TopicTimerWheel, 0)}
+	end, _ := d.c.Store.LastRecord()
 	_, t.next = t.queue.Bounds()
 	t.moments = timer.NewMoments(end)
 	return t
 }
 
-func (t *timedShell) turn() (worked bool, wake int64) {
+func (t *momentsShell) turn() (worked bool, wake int64) {
 	// What is told now was appended before: the queue shows it first.
 	t.events = t.read(t.events)
 	if err := t.follow(); err != nil {
@@ -56,7 +56,7 @@ func (t *timedShell) turn() (worked bool, wake int64) {
 	}
 	clear(t.events)
 	worked = t.load() || len(t.events) > 0
-	t.due, wake = t.moments.Step(t.b.timerNow(), t.due[:0])
+	t.due, wake = t.moments.Step(t.s.now(), t.due[:0])
 	if len(t.due) > 0 {
 		t.perform(t.due)
 		worked = true
@@ -76,14 +76,14 @@ func (t *timedShell) turn() (worked bool, wake int64) {
 }
 
 // Arrived implements the queue's Waiter.
-func (t *timedShell) Arrived(int64) bool {
+func (t *momentsShell) Arrived(int64) bool {
 	t.tell(func() { t.watched = false })
 	return true
 }
 
-func (t *timedShell) complain(what string, err error) {
+func (t *momentsShell) complain(what string, err error) {
 	if !t.refused {
-		t.b.log.Error(what+"; it is tried again until it can", "error", err)
+		t.s.c.Logger.Error(what+"; it is tried again until it can", "error", err)
 	}
 	t.refused = true
 }
@@ -92,7 +92,7 @@ func (t *timedShell) complain(what string, err error) {
 const followMax = 8192
 
 // follow takes what is new in the queue.
-func (t *timedShell) follow() (err error) {
+func (t *momentsShell) follow() (err error) {
 	for told := 0; told < followMax; {
 		first, end := t.queue.Bounds()
 		if t.next = max(t.next, first); t.next >= end {
@@ -113,9 +113,9 @@ func (t *timedShell) follow() (err error) {
 }
 
 // waiting reads from the state up to n of what waits from a key on.
-func (t *timedShell) waiting(from timer.Key, n int) (all bool, err error) {
+func (t *momentsShell) waiting(from timer.Key, n int) (all bool, err error) {
 	t.items = t.items[:0]
-	err = t.b.store.StateFrom(kindTimer, keyOf(from), n, func(key string, value []byte) error {
+	err = t.s.c.Store.StateFrom(KindMoments, keyOf(from), n, func(key string, value []byte) error {
 		m, err := parseMoment(key, value)
 		t.items = append(t.items, m)
 		return err
@@ -124,8 +124,8 @@ func (t *timedShell) waiting(from timer.Key, n int) (all bool, err error) {
 }
 
 // load reads what falls due next, where that is wanted.
-func (t *timedShell) load() bool {
-	now := t.b.timerNow()
+func (t *momentsShell) load() bool {
+	now := t.s.now()
 	from, wanted := t.moments.Load(now)
 	if !wanted {
 		return false
@@ -141,7 +141,7 @@ func (t *timedShell) load() bool {
 }
 
 // count counts some of what waited at the start; false when all is.
-func (t *timedShell) count() bool {
+func (t *momentsShell) count() bool {
 	from, more := t.moments.Uncounted()
 	if !more {
 		return false
@@ -155,7 +155,7 @@ func (t *timedShell) count() bool {
 }
 
 // perform delivers what is due, and does what recalls ask for.
-func (t *timedShell) perform(due []timer.Moment) {
+func (t *momentsShell) perform(due []timer.Moment) {
 	recalls := 0
 	for recalls < len(due) && due[recalls].Due <= atOnce {
 		recalls++
@@ -168,12 +168,12 @@ func (t *timedShell) perform(due []timer.Moment) {
 	}
 	if err := t.deliver(due); err != nil {
 		t.complain("timed messages cannot be delivered", err)
-		t.moments.Refused(due, t.b.timerNow())
+		t.moments.Refused(due, t.s.now())
 	}
 }
 
 // record returns a copy of a record; store.ErrNotFound when there is none any more.
-func (t *timedShell) record(m timer.Moment) ([]byte, error) {
+func (t *momentsShell) record(m timer.Moment) ([]byte, error) {
 	raw := make([]byte, m.Size)
 	return raw, t.read1(raw, m, false)
 }
@@ -186,7 +186,7 @@ const (
 )
 
 // records returns copies of records, in the order of items, and why one could not be read.
-func (t *timedShell) records(items []timer.Moment) (raw [][]byte, errs []error) {
+func (t *momentsShell) records(items []timer.Moment) (raw [][]byte, errs []error) {
 	size, order := 0, make([]int, len(items))
 	for i, m := range items {
 		order[i], size = i, size+int(m.Size)
@@ -210,12 +210,12 @@ func (t *timedShell) records(items []timer.Moment) (raw [][]byte, errs []error) 
 }
 
 // read1 fills raw with a record.
-func (t *timedShell) read1(raw []byte, m timer.Moment, apart bool) error {
+func (t *momentsShell) read1(raw []byte, m timer.Moment, apart bool) error {
 	if apart {
-		return t.b.store.ReadApart(raw, m.Position)
+		return t.s.c.Store.ReadApart(raw, m.Position)
 	}
 	defer t.result.Release()
-	if err := t.b.store.ReadPosition(&t.result, m.Position, m.Size); err != nil {
+	if err := t.s.c.Store.ReadPosition(&t.result, m.Position, m.Size); err != nil {
 		return err
 	}
 	for _, s := range t.result.Slices {
@@ -226,37 +226,38 @@ func (t *timedShell) read1(raw []byte, m timer.Moment, apart bool) error {
 
 // deliver appends due messages to their queues. After nil the goroutine will be told what became of it. What cannot be delivered ever is
 // passed over.
-func (t *timedShell) deliver(due []timer.Moment) error {
+func (t *momentsShell) deliver(due []timer.Moment) error {
 	batch := newDelivery()
 	raw, errs := t.records(due)
 	var stored, lost []timer.Moment
 	for i, m := range due {
 		err := errs[i]
 		if err == nil {
-			err = batch.add(t.b, raw[i])
+			err = batch.add(t.s, raw[i])
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		if err != nil {
-			t.b.log.Error("a timed message is passed over", "position", m.Position, "error", err)
+			t.s.c.Logger.Error("a timed message is passed over", "position", m.Position, "error", err)
 			lost = append(lost, m)
 			continue
 		}
 		stored = append(stored, m)
 	}
 	if len(lost) > 0 {
-		if err := t.b.update(kindTimer, func(err error) { t.tell(func() { t.delivered(lost, err) }) }, waitEnds(lost)...); err != nil {
+		err := t.s.c.Store.UpdateState(KindMoments, waitEnds(lost), func(err error) { t.tell(func() { t.delivered(lost, err) }) })
+		if err != nil {
 			return err
 		}
 	}
 	if len(stored) == 0 {
 		return nil
 	}
-	err := batch.append(t.b.store, kindTimer, waitEnds(stored), func(err error) {
+	err := batch.append(t.s.c.Store, KindMoments, waitEnds(stored), func(err error) {
 		t.tell(func() { t.delivered(stored, err) })
 	})
 	if err != nil { // the lost are settled by their own record
-		t.moments.Refused(stored, t.b.timerNow())
+		t.moments.Refused(stored, t.s.now())
 		t.complain("timed messages cannot be delivered", err)
 	}
 	return nil
@@ -272,8 +273,8 @@ func waitEnds(items []timer.Moment) []store.Mutation {
 }
 
 // delivered takes the end of a delivery.
-func (t *timedShell) delivered(items []timer.Moment, err error) {
-	now := t.b.timerNow()
+func (t *momentsShell) delivered(items []timer.Moment, err error) {
+	now := t.s.now()
 	if err != nil {
 		t.moments.Refused(items, now)
 		return
@@ -288,7 +289,7 @@ func (t *timedShell) delivered(items []timer.Moment, err error) {
 }
 
 // recall deletes what the recall at a position names. That it has been done is one change of state, with the deletions.
-func (t *timedShell) recall(m timer.Moment) {
+func (t *momentsShell) recall(m timer.Moment) {
 	targets, err := t.targets(m)
 	if errors.Is(err, store.ErrNotFound) {
 		err = nil
@@ -299,22 +300,22 @@ func (t *timedShell) recall(m timer.Moment) {
 		}
 	}
 	if err == nil {
-		err = t.b.update(kindTimer, func(err error) {
+		err = t.s.c.Store.UpdateState(KindMoments, waitEnds(append([]timer.Moment{m}, targets...)), func(err error) {
 			t.tell(func() {
 				letGo(err == nil)
 				t.delivered([]timer.Moment{m}, err)
 			})
-		}, waitEnds(append([]timer.Moment{m}, targets...))...)
+		})
 	}
 	if err != nil {
 		letGo(false)
 		t.complain("timed messages cannot be recalled", err)
-		t.moments.Refused([]timer.Moment{m}, t.b.timerNow())
+		t.moments.Refused([]timer.Moment{m}, t.s.now())
 	}
 }
 
 // targets returns what a recall deletes, held: messages that wait with its unique key, in its topic, for its moment.
-func (t *timedShell) targets(m timer.Moment) (targets []timer.Moment, err error) {
+func (t *momentsShell) targets(m timer.Moment) (targets []timer.Moment, err error) {
 	raw, err := t.record(m)
 	if err != nil {
 		return nil, err
@@ -330,17 +331,17 @@ func (t *timedShell) targets(m timer.Moment) (targets []timer.Moment, err error)
 	}
 	out, _ := protocol.ParseInt(message.Property(recall.Properties, message.PropTimerOut))
 	var failed error
-	err = t.b.store.FindKey(message.TopicTimerWheel, string(key), 0, math.MaxInt64, func(r *message.Record, raw []byte) bool {
+	err = t.s.c.Store.FindKey(message.TopicTimerWheel, string(key), 0, math.MaxInt64, func(r *message.Record, raw []byte) bool {
 		at, _ := protocol.ParseInt(message.Property(r.Properties, message.PropTimerOut))
 		switch {
 		case string(message.Property(r.Properties, message.PropUniqueKey)) != string(key),
 			string(message.Property(r.Properties, message.PropRealTopic)) != string(topic),
-			message.Property(r.Properties, message.PropTimerDelete) != nil, t.b.out(at+1) != t.b.out(out+1):
+			message.Property(r.Properties, message.PropTimerDelete) != nil, t.s.out(at+1) != t.s.out(out+1):
 			return true
 		}
 		target := timer.Moment{Key: timer.Key{Due: timedDue(r), Position: r.PhysicalOffset}, Size: int32(len(raw))}
 		var value []byte
-		if value, failed = t.b.store.StateAt(kindTimer, keyOf(target.Key)); value != nil && t.moments.Hold(target) {
+		if value, failed = t.s.c.Store.StateAt(KindMoments, keyOf(target.Key)); value != nil && t.moments.Hold(target) {
 			targets = append(targets, target)
 		}
 		return failed == nil

@@ -1,10 +1,9 @@
-package broker
+package delay
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 
 	"github.com/apogeemq/apogee/broker/timer"
@@ -12,7 +11,6 @@ import (
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
 	"github.com/apogeemq/apogee/store/view"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Timed messages in a directory of RocketMQ, and back. RocketMQ knows what waits by timerwheel and timerlog, which it has made from
@@ -20,42 +18,35 @@ import (
 // up to which all is in the wheel. What is due later, or was not in the wheel yet, waits here from then on; of a message that was rolled,
 // or appended again here, the last copy. On the way back, what waits is appended again, and timercheck says that the wheel is to be made from there.
 
-// fileTimers is TimerCheckpoint: time up to which all is delivered 8, position in timerlog 8, queue offset 8, the master's 8, data version 24.
+// FileTimers is TimerCheckpoint: time up to which all is delivered 8, position in timerlog 8, queue offset 8, the master's 8, data version 24.
 const (
-	fileTimers      = "timercheck"
+	FileTimers      = "timercheck"
 	fileTimersBytes = 56
 )
 
-// kindTimerImport of the state, empty but for an import that has not ended: "" -> as fileTimers, as much of it as there was.
-const kindTimerImport = "timer_import"
+// KindImport of the state, empty but for an import that has not ended: "" -> as FileTimers, as much of it as there was.
+const KindImport = "timer_import"
 
-// importedTimers gives the state that importTimers begins with.
-func importedTimers(files vfs.FS, path string) ([]byte, error) {
-	b, err := readFile(files, path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return []byte{}, nil
+// Imported gives the state that a take-over begins with: timercheck as it was found, nil for none.
+func Imported(timercheck []byte) (store.Mutation, error) {
+	if n := len(timercheck); n > 0 && n < fileTimersBytes {
+		return store.Mutation{}, fmt.Errorf("%s has %d bytes: want %d or more", FileTimers, n, fileTimersBytes)
 	}
-	if err == nil && len(b) < fileTimersBytes {
-		err = fmt.Errorf("%s has %d bytes: want %d or more", path, len(b), fileTimersBytes)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return b[:fileTimersBytes], nil
+	return store.Mutation{Value: append([]byte{}, timercheck[:min(len(timercheck), fileTimersBytes)]...)}, nil
 }
 
 // importTimers finds what waits in a directory that was RocketMQ's. It begins anew after a crash.
-func (b *Broker) importTimers() error {
-	check, err := b.store.StateAt(kindTimerImport, "")
+func (d *Delays) importTimers() error {
+	check, err := d.c.Store.StateAt(KindImport, "")
 	if err != nil || check == nil {
 		return err
 	}
 	be := binary.BigEndian
-	i := timerImport{b: b, delivered: b.c.Now().UnixMilli(), enqueued: math.MaxInt64}
+	i := timerImport{s: d, delivered: d.c.Now().UnixMilli(), enqueued: math.MaxInt64}
 	if len(check) == fileTimersBytes {
 		i.delivered, i.enqueued = int64(be.Uint64(check)), int64(be.Uint64(check[16:]))
 	}
-	q := b.store.Queue(message.TopicTimerWheel, 0)
+	q := d.c.Store.Queue(message.TopicTimerWheel, 0)
 	var entries []view.Entry
 	for next, end := q.Bounds(); next < end; {
 		if entries, err = q.Entries(entries[:0], next, 1024); err != nil {
@@ -67,18 +58,18 @@ func (b *Broker) importTimers() error {
 			}
 			next++
 		}
-		if err := i.flush(kindTimer); err != nil {
+		if err := i.flush(KindMoments); err != nil {
 			return err
 		}
 	}
-	b.log.Info("timed messages of RocketMQ were taken over", "messages", i.found, "deliveredUpTo", i.delivered)
+	d.c.Logger.Info("timed messages of RocketMQ were taken over", "messages", i.found, "deliveredUpTo", i.delivered)
 	i.changes = []store.Mutation{{Key: ""}}
-	return i.flush(kindTimerImport)
+	return i.flush(KindImport)
 }
 
 // timerImport is one run of importTimers.
 type timerImport struct {
-	b                   *Broker
+	s                   *Delays
 	delivered, enqueued int64 // as timercheck says
 	changes             []store.Mutation
 	found               int
@@ -89,7 +80,7 @@ func (i *timerImport) take(e view.Entry, offset int64) error {
 	if e.Hole() || e.TagsCode == never {
 		return nil
 	}
-	r, raw, err := i.b.store.RecordAt(e.Position)
+	r, raw, err := i.s.c.Store.RecordAt(e.Position)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
@@ -113,7 +104,7 @@ func (i *timerImport) take(e view.Entry, offset int64) error {
 // dropEarlier forgets the copies that one that was made later has replaced.
 func (i *timerImport) dropEarlier(r *message.Record, out int64) error {
 	key := message.Property(r.Properties, message.PropUniqueKey)
-	return i.b.store.FindKey(message.TopicTimerWheel, string(key), 0, math.MaxInt64, func(c *message.Record, _ []byte) bool {
+	return i.s.c.Store.FindKey(message.TopicTimerWheel, string(key), 0, math.MaxInt64, func(c *message.Record, _ []byte) bool {
 		at, _ := protocol.ParseInt(message.Property(c.Properties, message.PropTimerOut))
 		same := string(message.Property(c.Properties, message.PropUniqueKey)) == string(key) && at == out &&
 			string(message.Property(c.Properties, message.PropRealTopic)) == string(message.Property(r.Properties, message.PropRealTopic))
@@ -131,15 +122,15 @@ func (i *timerImport) flush(kind string) error {
 		return nil
 	}
 	done := make(chan error, 1)
-	if err := i.b.update(kind, func(err error) { done <- err }, i.changes...); err != nil {
+	if err := i.s.c.Store.UpdateState(kind, i.changes, func(err error) { done <- err }); err != nil {
 		return err
 	}
 	i.changes = nil
 	return <-done
 }
 
-// exportTimers appends again what waits, and returns the timercheck by which RocketMQ finds it.
-func exportTimers(s *store.Store) ([]byte, error) {
+// ExportTimers appends again what waits, and returns the timercheck by which RocketMQ finds it.
+func ExportTimers(s *store.Store) ([]byte, error) {
 	end, storeTime := s.LastRecord()
 	q := s.Queue(message.TopicTimerWheel, 0)
 	_, offset := q.Bounds()
@@ -147,7 +138,7 @@ func exportTimers(s *store.Store) ([]byte, error) {
 	for all := false; !all; {
 		var items []timer.Moment
 		n := 0
-		err := s.StateFrom(kindTimer, keyOf(from), timer.MomentsLoad, func(key string, value []byte) error {
+		err := s.StateFrom(KindMoments, keyOf(from), timer.MomentsLoad, func(key string, value []byte) error {
 			m, err := parseMoment(key, value)
 			if m.Position < end { // not a copy that was made here
 				items = append(items, m)
@@ -192,7 +183,7 @@ func copyHome(s *store.Store, q *store.Queue, items []timer.Moment) error {
 		}
 		if len(batch.Entries) > 0 {
 			done := make(chan error, 1)
-			err := batch.append(s, kindTimer, waitEnds(items[:copied]), func(err error) { done <- err })
+			err := batch.append(s, KindMoments, waitEnds(items[:copied]), func(err error) { done <- err })
 			if err == nil {
 				err = <-done
 			}

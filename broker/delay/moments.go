@@ -1,9 +1,10 @@
-package broker
+package delay
 
 import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,21 +33,19 @@ import (
 // wait; there is no limit per slot, but one of all that waits, timerLiveBytesMax, with RocketMQ's answer. Recall is enabled unless
 // recallMessageEnable says otherwise, which in RocketMQ it does by default.
 
-// kindTimer of the state: due time and log position of a message that waits, each 8 bytes big-endian -> size of its record, 4 bytes.
-const kindTimer = "timer"
+// KindMoments of the state: due time and log position of a message that waits, each 8 bytes big-endian -> size of its record, 4 bytes.
+const KindMoments = "timer"
 
 const (
-	// DefaultTimerMaxDelaySec and DefaultTimerPrecisionMS are RocketMQ's.
-	DefaultTimerMaxDelaySec = 3 * 24 * 3600
-	DefaultTimerPrecisionMS = 1000
-	// TimerMaxDelaySecMax bounds timerMaxDelaySec.
-	TimerMaxDelaySecMax = 366 * 24 * 3600
-	// DefaultTimerLiveBytesMax bounds the records of messages that wait.
-	DefaultTimerLiveBytesMax = 16 << 30
+	// DefaultMaxDelaySec and DefaultPrecisionMS are RocketMQ's.
+	DefaultMaxDelaySec = 3 * 24 * 3600
+	DefaultPrecisionMS = 1000
+	// MaxDelaySecMax bounds timerMaxDelaySec.
+	MaxDelaySecMax = 366 * 24 * 3600
+	// DefaultLiveBytesMax bounds the records of messages that wait.
+	DefaultLiveBytesMax = 16 << 30
 	// timerPrecisionMSMax is the coarsest there is: no message is due later than that after its TIMER_OUT_MS.
 	timerPrecisionMSMax = 1000
-	// never is when a record of the timers' topic is due that waits for nothing.
-	never = math.MaxInt64
 	// atOnce is when a recall is due: before all else.
 	atOnce = 0
 )
@@ -95,15 +94,8 @@ func timedDue(r *message.Record) int64 {
 	return min(max(exact, out), out+timerPrecisionMSMax)
 }
 
-// Pending is the store's: what a record of a topic changes whose messages wait.
+// Pending is the store's, of a record of the timers' topic: what it changes by waiting.
 func Pending(r *message.Record) (kind string, changes []store.Mutation) {
-	switch string(r.Topic) {
-	default:
-		return "", nil
-	case message.TopicHalf:
-		return kindTransactions, []store.Mutation{pendingHalf(r)}
-	case message.TopicTimerWheel:
-	}
 	due := timedDue(r)
 	if due == never {
 		return "", nil
@@ -112,11 +104,11 @@ func Pending(r *message.Record) (kind string, changes []store.Mutation) {
 	if message.Property(r.Properties, message.PropCRC) != nil { // a decoded record has it already
 		size -= message.CRCPropertySize
 	}
-	return kindTimer, []store.Mutation{waits(timer.Moment{Key: timer.Key{Due: due, Position: r.PhysicalOffset}, Size: int32(size)})}
+	return KindMoments, []store.Mutation{waits(timer.Moment{Key: timer.Key{Due: due, Position: r.PhysicalOffset}, Size: int32(size)})}
 }
 
-// isTimed tells whether properties ask for a moment, of which TIMER_OUT_MS says that it has been.
-func isTimed(properties []byte) bool {
+// IsTimed tells whether properties ask for a moment, of which TIMER_OUT_MS says that it has been.
+func IsTimed(properties []byte) bool {
 	timed := false
 	for k := range message.Properties(properties) {
 		switch string(k) {
@@ -149,23 +141,23 @@ func moment(properties []byte, now int64) (int64, error) {
 }
 
 // out rounds a moment as RocketMQ does: down to its precision, and a multiple of it one step earlier.
-func (b *Broker) out(moment int64) int64 {
-	precision := b.c.TimerPrecisionMS
+func (d *Delays) out(moment int64) int64 {
+	precision := d.c.PrecisionMS
 	if moment%precision == 0 {
 		return moment - precision
 	}
 	return moment / precision * precision
 }
 
-// waitForMoment makes of an entry for some queue one for the timers' topic, from which it comes back at its moment; one whose moment is past stays as
-// it is. The properties are made anew at the end of arena, which is returned. Only what isTimed may be given.
-func (b *Broker) waitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
-	if b.c.NoTimers {
+// WaitForMoment makes of an entry for some queue one for the timers' topic, from which it comes back at its moment; one whose moment is past stays as
+// it is. The properties are made anew at the end of arena, which is returned. Only what IsTimed may be given.
+func (d *Delays) WaitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
+	if d.c.NoMoments {
 		return arena, protocol.Errorf(protocol.RespSystemError, "accurate timer message is not enabled, timerWheelEnable is false")
 	}
-	now := b.c.Now().UnixMilli()
+	now := d.c.Now().UnixMilli()
 	at, err := moment(e.Record.Properties, now)
-	most := b.c.TimerMaxDelaySec * 1000
+	most := d.c.MaxDelaySec * 1000
 	deletes := message.Property(e.Record.Properties, message.PropTimerDelete) != nil
 	switch {
 	case err != nil || at > now && at-now > most || at <= now && deletes:
@@ -177,46 +169,46 @@ func (b *Broker) waitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
 		return arena, refusal
 	case at <= now:
 		return arena, nil
-	case b.timed.bytes.Load() >= b.c.TimerLiveBytesMax && !deletes:
+	case d.timed.bytes.Load() >= d.c.LiveBytesMax && !deletes:
 		return arena, protocol.Errorf(protocol.RespSystemError, "timer message is under flow control, %d bytes of messages wait for their moment, "+
-			"timerLiveBytesMax is %d", b.timed.bytes.Load(), b.c.TimerLiveBytesMax)
+			"timerLiveBytesMax is %d", d.timed.bytes.Load(), d.c.LiveBytesMax)
 	}
 	start := len(arena)
 	arena = message.AppendWithout(arena, e.Record.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropCRC)
-	arena = message.AppendProperty(arena, message.PropTimerOut, strconv.AppendInt(nil, b.out(at), 10))
+	arena = message.AppendProperty(arena, message.PropTimerOut, strconv.AppendInt(nil, d.out(at), 10))
 	arena = message.AppendProperty(arena, message.PropRealTopic, e.Record.Topic)
 	arena = message.AppendProperty(arena, message.PropRealQueueID, strconv.AppendInt(nil, int64(e.Record.QueueID), 10))
 	e.Record.Properties = arena[start:len(arena):len(arena)]
 	e.Record.Topic, e.Record.QueueID = timerTopic, 0
-	e.Sequence, e.Target = &b.timed.queue.Sequence, b.timed.queue
-	index(e)
+	e.Sequence, e.Target = &d.timed.queue.Sequence, d.timed.queue
+	store.IndexEntry(e)
 	return arena, nil
 }
 
 // deliveredTimed appends the properties that a message is delivered with which has waited for its moment.
-func (b *Broker) deliveredTimed(source *message.Record, arena []byte) []byte {
+func (d *Delays) deliveredTimed(source *message.Record, arena []byte) []byte {
 	start := len(arena)
 	arena = message.AppendWithout(arena, source.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropCRC,
 		message.PropTimerEnqueue, message.PropTimerDequeue)
 	bare := len(arena)
 	arena = message.AppendProperty(arena, message.PropTimerEnqueue, strconv.AppendInt(nil, source.StoreTime, 10))
-	arena = message.AppendProperty(arena, message.PropTimerDequeue, strconv.AppendInt(nil, b.c.Now().UnixMilli(), 10))
+	arena = message.AppendProperty(arena, message.PropTimerDequeue, strconv.AppendInt(nil, d.c.Now().UnixMilli(), 10))
 	if len(arena)-start+message.CRCPropertySize > message.MaxPropertiesSize {
 		arena = arena[:bare] // rather than not at all
 	}
 	return arena
 }
 
-// recallHandle returns what a message that waits for its moment is recalled by, empty for one that cannot be
+// RecallHandle returns what a message that waits for its moment is recalled by, empty for one that cannot be
 // (SendMessageProcessor.attachRecallHandle).
-func (b *Broker) recallHandle(r *message.Record) string {
+func (d *Delays) RecallHandle(r *message.Record) string {
 	topic, out := message.Property(r.Properties, message.PropRealTopic), message.Property(r.Properties, message.PropTimerOut)
 	n, ok := protocol.ParseInt(out)
 	if string(r.Topic) != message.TopicTimerWheel || !ok || topic == nil || strings.HasPrefix(string(topic), message.RetryPrefix) {
 		return ""
 	}
 	key := message.Property(r.Properties, message.PropUniqueKey)
-	return protocol.RecallHandle{Topic: string(topic), Broker: b.c.Name, At: n + 1, UniqueKey: string(key)}.String()
+	return protocol.RecallHandle{Topic: string(topic), Broker: d.c.Broker, At: n + 1, UniqueKey: string(key)}.String()
 }
 
 // latenessBounds are the buckets of how late messages are delivered, ms.
@@ -250,4 +242,26 @@ func (l *lateness) read() Lateness {
 		}
 	}
 	return h
+}
+
+// recallTag marks a recall's record (RecallMessageProcessor.RECALL_MESSAGE_TAG).
+const recallTag = "_RECALL_TAG_"
+
+// RecallOf makes the entry of a recall (RecallMessageProcessor.buildMessage).
+func (d *Delays) RecallOf(h *protocol.RecallHandle, group string, born, storeHost netip.AddrPort) store.Entry {
+	now := d.c.Now().UnixMilli()
+	var p []byte
+	for _, pair := range [][2]string{
+		{message.PropTimerDelete, h.UniqueKey}, {message.PropUniqueKey, h.UniqueKey}, {message.PropTags, recallTag},
+		{message.PropTimerDeliver, strconv.FormatInt(h.At, 10)}, {message.PropBornTimestamp, strconv.FormatInt(now, 10)},
+		{message.PropProducerGroup, group}, {message.PropTimerOut, strconv.FormatInt(d.out(h.At), 10)},
+		{message.PropRealTopic, h.Topic}, {message.PropRealQueueID, "0"},
+	} {
+		if pair[1] != "" {
+			p = message.AppendProperty(p, pair[0], []byte(pair[1]))
+		}
+	}
+	return store.EntryFor(message.Record{
+		Topic: timerTopic, Body: []byte("0"), Properties: p, BornTime: now, BornHost: born, StoreHost: storeHost,
+	}, d.timed.queue)
 }

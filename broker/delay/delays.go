@@ -1,0 +1,132 @@
+package delay
+
+import (
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/apogeemq/apogee/broker/timer"
+	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/store"
+)
+
+// Config says how messages wait, and where they are delivered to.
+type Config struct {
+	Store  *store.Store
+	Broker string // name in recall handles
+	// Queue returns a queue of a topic that there is, and the topic's name in memory that stays; nil for none.
+	Queue func(topic []byte, id int32) (name []byte, queue *store.Queue)
+
+	Levels       Levels // messageDelayLevel
+	NoMoments    bool   // timerWheelEnable=false: moments are refused
+	MaxDelaySec  int64  // timerMaxDelaySec
+	PrecisionMS  int64  // timerPrecisionMs: what TIMER_OUT_MS is rounded to
+	LiveBytesMax int64  // timerLiveBytesMax: records of messages that wait for a moment
+
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Delays keeps the messages of one store that wait for their time.
+type Delays struct {
+	c       Config
+	levels  *levelsShell
+	timed   *momentsShell
+	started time.Time
+	stop    <-chan struct{}
+	wait    *sync.WaitGroup
+}
+
+// New finds what waits in the store.
+func New(c Config) (d *Delays, err error) {
+	d = &Delays{c: c, started: c.Now()}
+	if d.levels, err = newLevelsShell(d); err != nil {
+		return nil, err
+	}
+	if err := d.importTimers(); err != nil {
+		return nil, err
+	}
+	d.timed = newMomentsShell(d)
+	return d, nil
+}
+
+func (d *Delays) now() timer.Time {
+	now := d.c.Now()
+	return timer.Time{Wall: now.UnixMilli(), Elapsed: now.Sub(d.started).Milliseconds()}
+}
+
+// Retired is the store's, of a source that waited: what a record changes by replacing it. A delivered message is its level's progress, or
+// ends its wait for a moment.
+func Retired(source *message.Record) (kind string, changes []store.Mutation) {
+	switch string(source.Topic) {
+	case message.TopicSchedule:
+		return KindLevels, []store.Mutation{Progress(source.QueueID, source.QueueOffset+1)}
+	case message.TopicTimerWheel:
+		return KindMoments, []store.Mutation{{Key: timerKey(timedDue(source), source.PhysicalOffset)}}
+	}
+	return "", nil
+}
+
+// NeededFrom is the store's Hold: from which log position on records are still needed by what waits. What waits for a moment before wanted
+// is appended again in the course of time.
+func (d *Delays) NeededFrom(wanted int64) (int64, error) {
+	delayed, err := d.delayedFrom()
+	if err != nil {
+		return 0, err
+	}
+	timed, offset, err := d.timed.oldest(wanted)
+	if err != nil {
+		return 0, err
+	}
+	if timed < wanted {
+		d.timed.tell(func() {
+			if c := &d.timed.carry; !c.busy && c.before == 0 {
+				c.before, c.next = wanted, offset
+			}
+		})
+	}
+	return min(delayed, timed), nil
+}
+
+// Waiting returns how many messages wait for a moment, and their bytes. After a start they are counted in the course of seconds.
+func (d *Delays) Waiting() (messages, bytes int64) {
+	return d.timed.messages.Load(), d.timed.bytes.Load()
+}
+
+// Late returns how late messages came that waited for a moment.
+func (d *Delays) Late() Lateness { return d.timed.late.read() }
+
+// Kept tells whether an entry goes to the topic of messages that wait for a moment.
+func (d *Delays) Kept(e *store.Entry) bool { return e.Sequence == &d.timed.queue.Sequence }
+
+// realQueueMax bounds a queue id that was read from a log, so that none makes a table of any size.
+const realQueueMax = 65535
+
+// DeliveryOf makes the entry that a message becomes when it goes to where it belongs (REAL_TOPIC, REAL_QID), without the properties in drop.
+// Its properties are made at the end of arena.
+func (d *Delays) DeliveryOf(source *message.Record, arena []byte, drop ...string) (store.Entry, []byte, error) {
+	topic := message.Property(source.Properties, message.PropRealTopic)
+	id, ok := protocol.ParseInt(message.Property(source.Properties, message.PropRealQueueID))
+	if !ok || id < 0 || id > realQueueMax || message.CheckTopic(string(topic)) != nil || message.IsForbiddenToSend(string(topic)) ||
+		string(topic) == string(source.Topic) {
+		return store.Entry{}, arena, errNowhere
+	}
+	name, queue := d.c.Queue(topic, int32(id))
+	if queue == nil {
+		name, queue = topic, d.c.Store.Queue(string(topic), int32(id))
+	}
+	start := len(arena)
+	if string(source.Topic) == message.TopicTimerWheel {
+		arena = d.deliveredTimed(source, arena)
+	} else {
+		arena = message.AppendWithout(arena, source.Properties, drop...)
+	}
+	r := *source
+	r.Topic, r.Properties, r.PreparedOffset = name, arena[start:len(arena):len(arena)], source.PhysicalOffset
+	return store.EntryFor(r, queue), arena, nil
+}
+
+// never is when a record of the timers' topic is due that waits for nothing.
+const never = math.MaxInt64
