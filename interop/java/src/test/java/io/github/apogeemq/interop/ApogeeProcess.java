@@ -27,6 +27,7 @@ final class ApogeeProcess {
     private static final int PORT_MAX = 32_000;
     private static final int PORT_TRIES_MAX = 200;
     private static final int STOP_SECONDS_MAX = 20;
+    private static final int OTHERS_STOP_SECONDS_MAX = 90; // the original's own waits add up to 20 s and more
     private static final int READY_POLL_MILLIS = 10;
     private static final int LOG_TAIL_CHARS_MAX = 4_096;
 
@@ -144,9 +145,10 @@ final class ApogeeProcess {
             return;
         }
         process.destroy();
-        if (!process.waitFor(STOP_SECONDS_MAX, TimeUnit.SECONDS)) {
+        int seconds = program.size() == 1 ? STOP_SECONDS_MAX : OTHERS_STOP_SECONDS_MAX;
+        if (!process.waitFor(seconds, TimeUnit.SECONDS)) {
             kill();
-            throw new IllegalStateException("still running " + STOP_SECONDS_MAX + " s after SIGTERM; its output ends in:\n"
+            throw new IllegalStateException("still running " + seconds + " s after SIGTERM; its output ends in:\n"
                 + logTail());
         }
         process = null;
