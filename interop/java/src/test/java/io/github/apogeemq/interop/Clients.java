@@ -23,6 +23,7 @@ import org.apache.rocketmq.client.impl.factory.MQClientInstance;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -73,6 +74,12 @@ final class Clients implements AutoCloseable {
 
     DefaultMQProducer newProducer() {
         DefaultMQProducer producer = configured(new DefaultMQProducer(Names.unique("producers")));
+        producer.setSendMsgTimeout(10_000);
+        return producer;
+    }
+
+    TransactionMQProducer newTransactionProducer(String group) {
+        TransactionMQProducer producer = configured(new TransactionMQProducer(group));
         producer.setSendMsgTimeout(10_000);
         return producer;
     }
