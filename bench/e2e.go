@@ -61,7 +61,7 @@ type pacer struct {
 
 func newPacer(r *run, i int, c *conn, e endpoint, o *EndToEndOptions) *pacer {
 	p := &pacer{run: r, index: i, conn: c, queues: e.queues, limit: o.InFlight, codes: newRefusals()}
-	p.t = sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, 1, o.Target.serialization()})
+	p.t = sendTemplate(sendShape{topic: o.Topic, queues: e.queues, size: o.SizeBytes, batch: 1, serialize: o.Target.serialization()})
 	p.plan = newSchedule(o.Rate, i, o.Senders, time.Duration(o.Warmup.Duration), o.settle(), time.Duration(o.Duration))
 	p.ring = max(1, min(o.InFlight, ringBytesMax/len(p.t.bytes)))
 	for range p.ring {
@@ -343,7 +343,7 @@ func EndToEndLatency(ctx context.Context, o EndToEndOptions, observe Observer) (
 
 func (r *run) connect(ctx context.Context, at []endpoint, o *EndToEndOptions) ([]*listener, error) {
 	for _, e := range at {
-		if err := probe(ctx, e, sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, 1, o.Target.serialization()})); err != nil {
+		if err := probe(ctx, e, sendTemplate(sendShape{topic: o.Topic, queues: e.queues, size: o.SizeBytes, batch: 1, serialize: o.Target.serialization()})); err != nil {
 			return nil, err
 		}
 	}

@@ -55,6 +55,7 @@ type SendOptions struct {
 	InFlight    int     `json:"in_flight"`
 	SizeBytes   int     `json:"size_bytes"`
 	Batch       int     `json:"batch"`
+	Transaction bool    `json:"transaction,omitempty"` // half messages, each committed once it is answered: both together are one message
 	Duration    Seconds `json:"duration_seconds"`
 	Count       int64   `json:"count,omitempty"` // messages; instead of a duration
 	Warmup      Warmup  `json:"warmup"`
@@ -142,6 +143,9 @@ func (o *SendOptions) Check() error {
 		between("batch", o.Batch, 1, batchMax))
 	if err == nil && o.Batch*o.SizeBytes > bodyBytesMax {
 		err = fmt.Errorf("--batch %d x --size %d: a request's body may have %d bytes", o.Batch, o.SizeBytes, bodyBytesMax)
+	}
+	if err == nil && o.Transaction && o.Batch > 1 {
+		err = fmt.Errorf("--transaction --batch %d: a batch cannot be a transaction", o.Batch)
 	}
 	if err == nil && o.Count <= 0 && o.Duration <= 0 {
 		err = fmt.Errorf("neither --duration nor --count is positive")

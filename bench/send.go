@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 )
 
@@ -63,6 +64,8 @@ type sender struct {
 	ring    int     // frames that one write can take
 	issued  []int64 // by slot: when the request was written
 	free    []int32 // slots to be issued
+	halves  []bool  // by slot: the half message of a transaction is under way
+	commits []byte  // frames to be written
 	waiting int     // requests not answered yet
 	refused int     // answers in a row that were refusals
 	phase   int32
@@ -85,6 +88,9 @@ func newSender(c *conn, l *load, t *template, queues, inFlight, index int) *send
 	s.free = make([]int32, inFlight)
 	for i := range s.free {
 		s.free[i] = int32(i)
+	}
+	if t.end != nil {
+		s.halves = make([]bool, inFlight)
 	}
 	s.latency, s.codes = newHistogram(), newRefusals()
 	return s
@@ -141,6 +147,9 @@ func (s *sender) issue() error {
 				s.queue = 0
 			}
 			s.issued[slot] = at
+			if s.halves != nil {
+				s.halves[slot] = true
+			}
 		}
 		if _, err := s.conn.nc.Write(s.frames[:k*size]); err != nil {
 			return fmt.Errorf("connection to %s: %w", s.conn.addr, err)
@@ -183,10 +192,17 @@ func (s *sender) complete() error {
 		if slot < 0 || int(slot) >= len(s.issued) {
 			return fmt.Errorf("answer of %s with opaque %d, which was not asked", s.conn.addr, h.opaque)
 		}
+		success := protocol.ResponseCode(h.code) == protocol.RespSuccess
+		if success && s.halves != nil && s.halves[slot] {
+			if err := s.commit(slot, f); err != nil {
+				return err
+			}
+			continue
+		}
 		record(s.latency, now-s.issued[slot], 1)
 		s.free = append(s.free, slot)
 		s.waiting--
-		if protocol.ResponseCode(h.code) == protocol.RespSuccess {
+		if success {
 			ok += s.t.messages
 			s.refused = 0
 			continue
@@ -199,6 +215,37 @@ func (s *sender) complete() error {
 	}
 	if ok > 0 {
 		s.sent.Add(int64(ok))
+	}
+	return s.writeCommits()
+}
+
+// commit answers an answer to a half message, in one write with the others of this read.
+func (s *sender) commit(slot int32, answer []byte) error {
+	var r protocol.SendResult
+	err := protocol.Decode(answer, &s.conn.cmd)
+	if err == nil {
+		err = protocol.DecodeHeader(s.conn.cmd.Fields, &r)
+	}
+	if err != nil {
+		return fmt.Errorf("answer of %s: %w", s.conn.addr, err)
+	}
+	_, position, err := message.ParseOffsetID(r.MsgID)
+	if err != nil {
+		return fmt.Errorf("answer of %s: %w", s.conn.addr, err)
+	}
+	s.halves[slot] = false
+	s.commits = s.t.end.appendCommit(s.commits, firstOpaque+slot, r.QueueOffset, position)
+	return nil
+}
+
+func (s *sender) writeCommits() error {
+	if len(s.commits) == 0 {
+		return nil
+	}
+	_, err := s.conn.nc.Write(s.commits)
+	s.commits = s.commits[:0]
+	if err != nil {
+		return fmt.Errorf("connection to %s: %w", s.conn.addr, err)
 	}
 	return nil
 }
@@ -224,7 +271,7 @@ func newFleet(ctx context.Context, o *SendOptions, at []endpoint) (*fleet, error
 		if err != nil {
 			return f, errors.Join(err, f.close())
 		}
-		t := sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, o.Batch, o.Target.serialization()})
+		t := sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, o.Batch, o.Transaction, o.serialization()})
 		f.senders = append(f.senders, newSender(c, &f.load, t, e.queues, o.InFlight, i))
 		if i < len(at) {
 			if err := probe(ctx, e, t); err != nil {

@@ -32,17 +32,22 @@ type template struct {
 	offsetAt, commitAt, countAt int // of a pull
 	keysAt                      []int
 	bodyAt                      int
-	messages                    int // in the frame
+	messages                    int       // in the frame
+	end                         *template // END_TRANSACTION of a half message; nil for others
 }
 
 // sendShape describes the requests of a sender.
 type sendShape struct {
-	topic     string
-	queues    int
-	size      int
-	batch     int
-	serialize protocol.Serialization
+	topic       string
+	queues      int
+	size        int
+	batch       int
+	transaction bool
+	serialize   protocol.Serialization
 }
+
+// group is the producers' group.
+const group = "apogee_bench"
 
 // uniqueKeyPrefix is the constant half of the UNIQ_KEY that every official client gives a message.
 const uniqueKeyPrefix = "7F00000100000000"
@@ -56,7 +61,7 @@ func properties() []byte {
 func sendTemplate(s sendShape) *template {
 	body := payload(s.size)
 	h := &protocol.SendHeader{
-		ProducerGroup: "apogee_bench", Topic: s.topic, DefaultTopic: message.TopicAutoCreate, DefaultTopicQueues: int32(s.queues),
+		ProducerGroup: group, Topic: s.topic, DefaultTopic: message.TopicAutoCreate, DefaultTopicQueues: int32(s.queues),
 		Properties: string(properties()), Short: true,
 	}
 	code := protocol.ReqSendMessageV2
@@ -68,9 +73,14 @@ func sendTemplate(s sendShape) *template {
 		}
 		body = items
 	}
+	t := &template{messages: max(s.batch, 1)}
+	if s.transaction {
+		h.SysFlag = message.FlagPrepared
+		h.Properties += message.PropTransaction + "\x01true\x02" + message.PropProducerGroup + "\x01" + group + "\x02"
+		t.end = commitTemplate(s.topic, s.serialize)
+	}
 	c := protocol.NewRequest(code, h)
 	c.Body, c.Serialize, c.Opaque = body, s.serialize, firstOpaque
-	t := &template{messages: max(s.batch, 1)}
 	setField(c.Fields, "e", markQueue, queueDigits)
 	setField(c.Fields, "g", markTime, timeDigits)
 	t.encode(c)
@@ -91,6 +101,31 @@ func pullTemplate(h *protocol.PullHeader, s protocol.Serialization) *template {
 	t.offsetAt, t.commitAt, t.countAt = t.find(markOffset, offsetDigits), t.timeAt, t.keysAt[0]
 	t.timeAt, t.keysAt = 0, nil
 	return t
+}
+
+// commitTemplate encodes END_TRANSACTION with variable offsets of the half message.
+func commitTemplate(topic string, s protocol.Serialization) *template {
+	c := protocol.NewRequest(protocol.ReqEndTransaction, &protocol.EndTransactionHeader{
+		Topic: topic, ProducerGroup: group, Decision: message.FlagCommit, MsgID: uniqueKeyPrefix,
+	})
+	c.Serialize, c.Opaque = s, firstOpaque
+	t := &template{}
+	setField(c.Fields, "tranStateTableOffset", markOffset, offsetDigits)
+	setField(c.Fields, "commitLogOffset", markTime, offsetDigits)
+	t.encode(c)
+	t.offsetAt, t.commitAt, t.timeAt = t.find(markOffset, offsetDigits), t.timeAt, 0
+	return t
+}
+
+// appendCommit appends a frame of commitTemplate.
+func (t *template) appendCommit(dst []byte, opaque int32, offset, position int64) []byte {
+	start := len(dst)
+	dst = append(dst, t.bytes...)
+	frame := dst[start:]
+	t.putOpaque(frame, opaque)
+	putDecimal(frame[t.offsetAt:t.offsetAt+offsetDigits], offset)
+	putDecimal(frame[t.commitAt:t.commitAt+offsetDigits], position)
+	return dst
 }
 
 func setField(f protocol.Fields, name string, mark byte, width int) {

@@ -93,7 +93,8 @@ func newBenchSendCommand() *cobra.Command {
 		Short: "Pipelined sends: connections x in-flight requests are outstanding at any time",
 		Example: "  apogee bench send                                        # throughput\n" +
 			"  apogee bench send --connections 1 --in-flight 1          # latency of one request\n" +
-			"  apogee bench send --batch 32 --connections 8 --in-flight 4",
+			"  apogee bench send --batch 32 --connections 8 --in-flight 4\n" +
+			"  apogee bench send --transaction                          # complete transactions",
 		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
@@ -118,6 +119,7 @@ func newBenchSendCommand() *cobra.Command {
 	fs.IntVar(&o.InFlight, "in-flight", 128, "unanswered requests of a connection")
 	fs.IntVar(&o.SizeBytes, "size", 1024, "body bytes of a message")
 	fs.IntVar(&o.Batch, "batch", 1, "messages in a request")
+	fs.BoolVar(&o.Transaction, "transaction", false, "half messages, each committed once it is answered: both count as one message")
 	fs.DurationVar(&duration, "duration", 10*time.Second, "length of the measurement")
 	fs.Int64Var(&o.Count, "count", 0, "messages to send, instead of --duration")
 	fs.StringVar(&f.warmup, "warmup", "1s", "sends before the measurement: a duration, or until-stable (60s at most)")
