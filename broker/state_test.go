@@ -15,6 +15,15 @@ import (
 // metric reads one of the node's metrics; name is how its line begins.
 func (n *node) metric(name string) int {
 	n.t.Helper()
+	value, found := n.findMetric(name)
+	if !found {
+		n.t.Fatalf("no metric %s", name)
+	}
+	return value
+}
+
+func (n *node) findMetric(name string) (value int, found bool) {
+	n.t.Helper()
 	resp, err := http.Get("http://" + n.s.AdminAddr() + "/metrics")
 	if err != nil {
 		n.t.Fatal(err)
@@ -22,11 +31,10 @@ func (n *node) metric(name string) int {
 	defer resp.Body.Close()
 	for line := range strings.Lines(string(must(io.ReadAll(resp.Body)))) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return int(must(strconv.ParseFloat(strings.TrimSpace(value), 64)))
+			return int(must(strconv.ParseFloat(strings.TrimSpace(value), 64))), true
 		}
 	}
-	n.t.Fatalf("no metric %s", name)
-	return 0
+	return 0, false
 }
 
 // What the broker keeps in rmq_sys_apogee_* topics is out of every client's reach.

@@ -35,12 +35,19 @@ type Figures struct {
 	Timed, TimedBytes                          int64   // messages that wait for a moment
 	Late                                       delay.Lateness
 	DeadLetters                                []DeadLetters
+	Transactions                               []Transactions
 }
 
 // DeadLetters are messages of a topic that a group has failed on for good.
 type DeadLetters struct {
 	Topic, Group string
 	Messages     int64
+}
+
+// Transactions are those of a topic: half messages that are pending now, and how many were committed and rolled back.
+type Transactions struct {
+	Topic                       string
+	Half, Committed, RolledBack int64
 }
 
 // Figures reads them.
@@ -61,6 +68,7 @@ func (b *Broker) Figures() Figures {
 	f.Delayed = b.delayedMessages()
 	f.Timed, f.TimedBytes = b.delays.Waiting()
 	f.Late = b.delays.Late()
+	f.Transactions = b.transactionFigures()
 	b.traffic.Each(traffic.Dead, func(topic, group string, messages int64) {
 		f.DeadLetters = append(f.DeadLetters, DeadLetters{topic, group, messages})
 	})

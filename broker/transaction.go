@@ -123,6 +123,24 @@ func (t *transactions) begun(topic string, n int) {
 
 func (t *transactions) ended(topic string) { t.begun(topic, -1) }
 
+func (b *Broker) transactionFigures() (list []Transactions) {
+	at := map[string]int{}
+	note := func(kind traffic.Kind, set func(t *Transactions, n int64)) {
+		b.traffic.Each(kind, func(topic, _ string, n int64) {
+			i, ok := at[topic]
+			if !ok {
+				i = len(list)
+				at[topic], list = i, append(list, Transactions{Topic: topic})
+			}
+			set(&list[i], n)
+		})
+	}
+	note(traffic.Half, func(t *Transactions, n int64) { t.Half = n })
+	note(traffic.Committed, func(t *Transactions, n int64) { t.Committed = n })
+	note(traffic.RolledBack, func(t *Transactions, n int64) { t.RolledBack = n })
+	return list
+}
+
 // prepare makes of an entry for some queue the half message that waits for the end of its transaction
 // (TransactionalMessageBridge.parseHalfMessageInner). Its properties stand at the end of arena; forged: some of them are to be replaced.
 func (b *Broker) prepare(e *store.Entry, forged bool, arena []byte) []byte {

@@ -21,11 +21,18 @@ var (
 	descLate       = prometheus.NewDesc("apogee_timed_lateness_seconds", "How long after their moment messages were delivered.", nil, nil)
 	descDead       = prometheus.NewDesc("rocketmq_send_to_dlq_messages_total", "Messages that went to the dead letters.",
 		[]string{"cluster", "node_type", "node_id", "consumer_group", "topic", "is_system"}, nil)
-	descLog = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
+	descHalf       = transactionDesc("rocketmq_half_messages", "Half messages that are neither committed nor rolled back.")
+	descCommitted  = transactionDesc("rocketmq_commit_messages_total", "Half messages that were committed.")
+	descRolledBack = transactionDesc("rocketmq_rollback_messages_total", "Half messages that were rolled back.")
+	descLog        = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
 )
 
+func transactionDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, []string{"cluster", "node_type", "node_id", "topic"}, nil)
+}
+
 func (brokerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead} {
+	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead, descHalf, descCommitted, descRolledBack} {
 		ch <- d
 	}
 }
@@ -52,6 +59,14 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, d := range f.DeadLetters {
 		ch <- prometheus.MustNewConstMetric(descDead, prometheus.CounterValue, float64(d.Messages), c.b.Cluster(), "broker", c.b.Name(),
 			d.Group, d.Topic, strconv.FormatBool(message.IsSystemTopic(d.Topic)))
+	}
+	for _, t := range f.Transactions {
+		count := func(d *prometheus.Desc, kind prometheus.ValueType, n int64) {
+			ch <- prometheus.MustNewConstMetric(d, kind, float64(n), c.b.Cluster(), "broker", c.b.Name(), t.Topic)
+		}
+		count(descHalf, prometheus.GaugeValue, t.Half)
+		count(descCommitted, prometheus.CounterValue, t.Committed)
+		count(descRolledBack, prometheus.CounterValue, t.RolledBack)
 	}
 	put(descLog, prometheus.GaugeValue, f.First, "first")
 	put(descLog, prometheus.GaugeValue, f.Flushed, "flushed")

@@ -69,7 +69,7 @@ func (v *View) Restore(a Applied, entries []BaseEntry) error {
 	defer v.stateMu.Unlock()
 	for _, e := range entries {
 		if kind, key, ok := e.State(); ok {
-			v.state.set(kind, key, e.Value)
+			v.state.set(kind, key, e.Value, false)
 		}
 		if topic, id, _, next, ok := e.Queue(); ok {
 			v.Queue(topic, id).floor = next

@@ -10,16 +10,27 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// stateLayer is what of the broker's state is not in the database, by kind and key; a nil value is a deletion.
-type stateLayer map[string]map[string][]byte
+// stateLayer is what of the broker's state is not in the database, by kind and key.
+type stateLayer map[string]map[string]stateEntry
 
-func (l stateLayer) set(kind, key string, value []byte) {
+type stateEntry struct {
+	value []byte // nil: a deletion
+	fresh bool   // the key is not in the database, nor on its way there
+}
+
+// set changes an entry. fresh: the key was never there before. What is deleted before it was staged leaves nothing behind.
+func (l stateLayer) set(kind, key string, value []byte, fresh bool) {
 	m := l[kind]
 	if m == nil {
-		m = map[string][]byte{}
+		m = map[string]stateEntry{}
 		l[kind] = m
 	}
-	m[key] = value
+	fresh = fresh || m[key].fresh
+	if fresh && value == nil {
+		delete(m, key)
+		return
+	}
+	m[key] = stateEntry{value, fresh}
 }
 
 // EachState calls fn for each entry of the broker's state that is in the database, by kind and key. The value must not be kept.
@@ -101,8 +112,8 @@ func (v *View) StateAt(kind, key string) ([]byte, error) {
 	v.stateMu.RLock()
 	defer v.stateMu.RUnlock()
 	for _, layer := range [...]stateLayer{v.state, v.staging} {
-		if value, ok := layer[kind][key]; ok {
-			return bytes.Clone(value), nil
+		if e, ok := layer[kind][key]; ok {
+			return bytes.Clone(e.value), nil
 		}
 	}
 	value, closer, err := v.db.Get(stateKey(kind, key))
@@ -115,7 +126,7 @@ func (v *View) StateAt(kind, key string) ([]byte, error) {
 	return append([]byte{}, value...), closer.Close()
 }
 
-func overlaid(layer map[string][]byte, key []byte) bool {
+func overlaid(layer map[string]stateEntry, key []byte) bool {
 	_, ok := layer[string(key)]
 	return ok
 }
@@ -124,13 +135,13 @@ func overlaid(layer map[string][]byte, key []byte) bool {
 func (v *View) unstaged(kind string) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		newest := v.state[kind]
-		for key, value := range v.staging[kind] {
-			if _, newer := newest[key]; value != nil && !newer && !yield(key, value) {
+		for key, e := range v.staging[kind] {
+			if _, newer := newest[key]; e.value != nil && !newer && !yield(key, e.value) {
 				return
 			}
 		}
-		for key, value := range newest {
-			if value != nil && !yield(key, value) {
+		for key, e := range newest {
+			if e.value != nil && !yield(key, e.value) {
 				return
 			}
 		}
@@ -157,11 +168,11 @@ func (v *View) least(kind, from string, n int) (entries []Mutation) {
 // encode adds the layer to what is staged.
 func (l stateLayer) encode(b *pebble.Batch) (err error) {
 	for kind, entries := range l {
-		for key, value := range entries {
-			if value == nil {
+		for key, e := range entries {
+			if e.value == nil {
 				err = b.Delete(stateKey(kind, key), nil)
 			} else {
-				err = b.Set(stateKey(kind, key), value, nil)
+				err = b.Set(stateKey(kind, key), e.value, nil)
 			}
 			if err != nil {
 				return err

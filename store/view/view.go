@@ -258,7 +258,7 @@ func (v *View) Find(topic string, id int32) *Queue {
 func (v *View) Import(kind string, changes []Mutation) {
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
-	v.applyState(kind, changes)
+	v.applyState(kind, changes, false)
 }
 
 // Floor is described at Import.
@@ -372,7 +372,7 @@ type Message struct {
 	MoreKeys    []uint64
 	State       []Mutation // of a state record
 	Retires     Change     // of state, by replacing its source
-	Pends       Change     // of state, by waiting
+	Pends       Change     // of state, by waiting: entries whose keys name the record, and are new
 	Restart     bool       // an offset that was there before begins the queue anew: RocketMQ keeps a deleted topic's messages in its log
 }
 
@@ -398,10 +398,11 @@ func (v *View) Pass(m *Message) {
 func (v *View) Apply(m *Message) {
 	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
 	q := m.Queue
-	for _, c := range [...]*Change{&m.Retires, &m.Pends} {
-		if c.Kind != "" {
-			v.applyState(c.Kind, c.Changes)
-		}
+	if c := &m.Retires; c.Kind != "" {
+		v.applyState(c.Kind, c.Changes, false)
+	}
+	if c := &m.Pends; c.Kind != "" {
+		v.applyState(c.Kind, c.Changes, true)
 	}
 	if q.append(m.QueueOffset, m.Entry, m.Restart) {
 		v.dropped = append(v.dropped, q.key('n')[1:])
@@ -411,7 +412,7 @@ func (v *View) Apply(m *Message) {
 		v.changed = append(v.changed, q)
 	}
 	if q.kind != "" {
-		v.applyState(q.kind, m.State)
+		v.applyState(q.kind, m.State, false)
 	}
 	if len(m.Keys) > 0 {
 		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)
@@ -419,10 +420,10 @@ func (v *View) Apply(m *Message) {
 	}
 }
 
-func (v *View) applyState(kind string, changes []Mutation) {
+func (v *View) applyState(kind string, changes []Mutation, fresh bool) {
 	v.stateMu.Lock()
 	for _, c := range changes {
-		v.state.set(kind, c.Key, c.Value)
+		v.state.set(kind, c.Key, c.Value, fresh)
 	}
 	v.stateMu.Unlock()
 	if kind == KindQueues {
