@@ -217,7 +217,7 @@ func (b *Broker) queryConsumeQueue(r *remoting.Request) (*remoting.Response, err
 			body.FilterData = h.Group + "@" + h.Topic + " is not online!"
 		} else {
 			body.Subscription, body.FilterData = &s.data, "null" // as RocketMQ prints that no SQL filter is kept
-			if f, ok := b.filters.find(h.Group, h.Topic); ok {
+			if f, ok := b.filters.Find(h.Group, h.Topic); ok {
 				body.FilterData = string(protocol.MarshalBody(f))
 			}
 			if match = s.match().Tags; match == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/broker/delay"
+	"github.com/apogeemq/apogee/broker/expression"
 	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
@@ -71,7 +72,7 @@ type Broker struct {
 	groups  *groupTable
 	offsets *offsetTable
 	locks   *lockTable
-	filters *filterTable
+	filters *expression.Table
 	clients *clientTable
 	held    *heldPulls
 	pop     *popserve.Service
@@ -125,14 +126,14 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	b.groups = newGroupTable(b)
 	b.offsets = newOffsetTable(b)
 	b.locks = newLockTable(b)
-	b.filters = newFilterTable(b)
 	b.clients = newClientTable(b)
+	b.filters = newFilterTable(b)
 	b.held = &heldPulls{byConn: map[*remoting.Conn]map[*heldPull]struct{}{}}
 	b.stats.seed = c.Seed
 	for _, p := range [][2]string{{message.PropRegion, c.Region}, {message.PropTraceSwitch, "true"}, {message.PropCluster, c.Cluster}} {
 		b.stamp = message.AppendProperty(b.stamp, p[0], []byte(p[1]))
 	}
-	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load(), b.filters.load())
+	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load(), b.loadFilters())
 	if err == nil {
 		b.pop, err = popserve.New(popHost{b}, s, c.Logger)
 	}

@@ -144,7 +144,7 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 		}
 		differs, n := b.clients.joinConsumer(r, &h, c)
 		if !(h.WithoutSub || h.IsWithoutSub) {
-			b.filters.register(c.Group, c.Subscriptions)
+			b.filters.Register(c.Group, c.Subscriptions)
 		}
 		changed = changed || differs
 		if config.NotifyConsumerIDsChanged {

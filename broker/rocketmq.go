@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/apogeemq/apogee/broker/delay"
+	"github.com/apogeemq/apogee/broker/expression"
 	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -69,51 +70,17 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 			return nil, fmt.Errorf("%s: the configuration is in RocksDB, not in JSON files; write it as JSON with mqadmin rocksDBConfigToJson first", files.PathJoin(config, name))
 		}
 	}
-	var topics foreignTopics
-	var groups foreignGroups
-	var offsets foreignOffsets
-	var delays foreignDelays
-	var filters foreignFilters
-	var modes protocol.RequestModes
+	f := &foreign{state: map[string][]store.Mutation{}}
 	for name, into := range map[string]any{
-		fileTopics: &topics, fileGroups: &groups, fileOffsets: &offsets, fileDelays: &delays, fileFilters: &filters, fileModes: &modes,
+		fileTopics: &f.topics, fileGroups: &f.groups, fileOffsets: &f.offsets, fileDelays: &f.delays, fileFilters: &f.filters, fileModes: &f.modes,
 	} {
 		if err := readForeign(files, files.PathJoin(config, name), into); err != nil {
 			return nil, err
 		}
 	}
-	state := map[string][]store.Mutation{}
-	put := func(kind, key string, value []byte) {
-		state[kind] = append(state[kind], store.Mutation{Key: key, Value: value})
-	}
-	for name, c := range topics.Topics {
-		put(kindTopics, name, c)
-	}
-	for name, c := range groups.Groups {
-		put(kindGroups, name, c)
-	}
-	for group, table := range groups.Forbidden {
-		for topic, bits := range table {
-			put(kindForbidden, forbiddenKey(group, topic), protocol.MarshalBody(bits))
-		}
-	}
-	for name, table := range offsets.Offsets {
-		topic, group, ok := strings.Cut(name, "@")
-		if !ok {
-			return nil, fmt.Errorf("%s: %q is not topic@group", fileOffsets, name)
-		}
-		for queue, offset := range table {
-			put(kindOffsets, offsetKey{group, topic, queue}.String(), binary.BigEndian.AppendUint64(nil, uint64(offset)))
-		}
-	}
-	for level, offset := range delays.Offsets {
-		m := delay.Progress(level-1, offset)
-		put(delay.KindLevels, m.Key, m.Value)
-	}
-	for topic, table := range filters.Topics {
-		for group, f := range table.Groups {
-			put(kindFilters, filterKey(group, topic), f)
-		}
+	f.putConfigs()
+	if err := f.putProgress(); err != nil {
+		return nil, err
 	}
 	check, err := readFile(files, files.PathJoin(config, delay.FileTimers))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -123,19 +90,73 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 	if err != nil {
 		return nil, err
 	}
-	put(delay.KindImport, timers.Key, timers.Value)
-	for topic, groups := range modes.Modes {
-		for group, m := range groups {
-			put(popserve.KindModes, popserve.ModeKey(topic, group), protocol.MarshalBody(m))
+	f.put(delay.KindImport, timers.Key, timers.Value)
+	return f.state, nil
+}
+
+// foreign is what the files hold, on the way in with the state that it becomes, on the way back with what has no place there.
+type foreign struct {
+	topics  foreignTopics
+	groups  foreignGroups
+	offsets foreignOffsets
+	delays  foreignDelays
+	filters foreignFilters
+	modes   protocol.RequestModes
+	state   map[string][]store.Mutation
+	lost    []string
+}
+
+func (f *foreign) put(kind, key string, value []byte) {
+	f.state[kind] = append(f.state[kind], store.Mutation{Key: key, Value: value})
+}
+
+// putConfigs puts what administrators and clients have set.
+func (f *foreign) putConfigs() {
+	for name, c := range f.topics.Topics {
+		f.put(kindTopics, name, c)
+	}
+	for name, c := range f.groups.Groups {
+		f.put(kindGroups, name, c)
+	}
+	for group, table := range f.groups.Forbidden {
+		for topic, bits := range table {
+			f.put(kindForbidden, forbiddenKey(group, topic), protocol.MarshalBody(bits))
 		}
 	}
-	if topics.DataVersion != nil {
-		put(kindTopics, "", protocol.MarshalBody(topics.DataVersion))
+	for topic, table := range f.filters.Topics {
+		for group, of := range table.Groups {
+			f.put(kindFilters, expression.Key(group, topic), of)
+		}
 	}
-	if groups.DataVersion != nil {
-		put(kindGroups, "", protocol.MarshalBody(groups.DataVersion))
+	for topic, groups := range f.modes.Modes {
+		for group, m := range groups {
+			f.put(popserve.KindModes, popserve.ModeKey(topic, group), protocol.MarshalBody(m))
+		}
 	}
-	return state, nil
+	if f.topics.DataVersion != nil {
+		f.put(kindTopics, "", protocol.MarshalBody(f.topics.DataVersion))
+	}
+	if f.groups.DataVersion != nil {
+		f.put(kindGroups, "", protocol.MarshalBody(f.groups.DataVersion))
+	}
+}
+
+// putProgress puts how far groups and delay levels have come.
+func (f *foreign) putProgress() error {
+	for name, table := range f.offsets.Offsets {
+		topic, group, ok := strings.Cut(name, "@")
+		if !ok {
+			return fmt.Errorf("%s: %q is not topic@group", fileOffsets, name)
+		}
+		for queue, offset := range table {
+			f.put(kindOffsets, offsetKey{group, topic, queue}.String(), binary.BigEndian.AppendUint64(nil, uint64(offset)))
+		}
+	}
+	for level, offset := range f.delays.Offsets {
+		m := delay.Progress(level-1, offset)
+		f.put(delay.KindLevels, m.Key, m.Value)
+	}
+	return nil
 }
 
 // readForeign reads a file in RocketMQ's JSON into a table, which stays empty where there is no file.
@@ -172,59 +193,30 @@ func readFile(files vfs.FS, path string) ([]byte, error) {
 // ExportRocketMQ returns the files of config/, by name, for a RocketMQ broker to go on with, and what of the state has no place there. What
 // waits for a moment is appended to the log again.
 func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err error) {
-	topics := foreignTopics{Topics: map[string]json.RawMessage{}, DataVersion: &protocol.DataVersion{}}
-	groups := foreignGroups{Groups: map[string]json.RawMessage{}, Forbidden: map[string]map[string]int32{}, DataVersion: &protocol.DataVersion{}}
-	offsets := foreignOffsets{map[string]map[int32]int64{}}
-	delays := foreignDelays{map[int32]int64{}}
-	modes := protocol.RequestModes{Modes: map[string]map[string]protocol.RequestMode{}}
+	f := &foreign{
+		topics:  foreignTopics{Topics: map[string]json.RawMessage{}, DataVersion: &protocol.DataVersion{}},
+		groups:  foreignGroups{Groups: map[string]json.RawMessage{}, Forbidden: map[string]map[string]int32{}, DataVersion: &protocol.DataVersion{}},
+		offsets: foreignOffsets{map[string]map[int32]int64{}},
+		delays:  foreignDelays{map[int32]int64{}},
+		modes:   protocol.RequestModes{Modes: map[string]map[string]protocol.RequestMode{}},
+	}
 	take := map[string]func(key string, value []byte) error{
-		kindTopics: func(key string, value []byte) error { return takeConfig(topics.Topics, topics.DataVersion, key, value) },
-		kindGroups: func(key string, value []byte) error { return takeConfig(groups.Groups, groups.DataVersion, key, value) },
-		kindForbidden: func(key string, value []byte) error {
-			group, topic, _ := strings.Cut(key, "\x00")
-			if groups.Forbidden[group] == nil {
-				groups.Forbidden[group] = map[string]int32{}
-			}
-			var bits int32
-			err := json.Unmarshal(value, &bits)
-			groups.Forbidden[group][topic] = bits
-			return err
+		kindTopics: func(key string, value []byte) error {
+			return takeConfig(f.topics.Topics, f.topics.DataVersion, key, value)
 		},
-		kindOffsets: func(key string, value []byte) error {
-			k, err := parseOffsetKey(key)
-			if err != nil || len(value) < 8 {
-				return fmt.Errorf("offset %q has %d bytes: %w", key, len(value), err)
-			}
-			name := k.topic + "@" + k.group
-			if offsets.Offsets[name] == nil {
-				offsets.Offsets[name] = map[int32]int64{}
-			}
-			offsets.Offsets[name][k.queue] = int64(binary.BigEndian.Uint64(value))
-			return nil
+		kindGroups: func(key string, value []byte) error {
+			return takeConfig(f.groups.Groups, f.groups.DataVersion, key, value)
 		},
-		delay.KindLevels: func(key string, value []byte) error {
-			level, err := strconv.ParseInt(key, 10, 32)
-			if err != nil || len(value) != 8 {
-				return fmt.Errorf("delay level %q has progress %x: %w", key, value, err)
-			}
-			delays.Offsets[int32(level)] = int64(binary.BigEndian.Uint64(value))
-			return nil
-		},
-		popserve.KindModes: func(_ string, value []byte) error {
-			var m protocol.RequestMode
-			err := json.Unmarshal(value, &m)
-			if modes.Modes[m.Topic] == nil {
-				modes.Modes[m.Topic] = map[string]protocol.RequestMode{}
-			}
-			modes.Modes[m.Topic][m.Group] = m
-			return err
-		},
+		kindForbidden:      f.takeForbidden,
+		kindOffsets:        f.takeOffset,
+		delay.KindLevels:   f.takeDelay,
+		popserve.KindModes: f.takeMode,
 		kindConfig: func(key string, value []byte) error {
-			lost = append(lost, fmt.Sprintf("the setting %s=%s, made while the broker ran: put it into broker.conf", key, value))
+			f.lost = append(f.lost, fmt.Sprintf("the setting %s=%s, made while the broker ran: put it into broker.conf", key, value))
 			return nil
 		},
 		kindLocks: func(key string, _ []byte) error {
-			lost = append(lost, "a queue lock, which its consumer asks for again: "+strings.ReplaceAll(key, "\x00", " "))
+			f.lost = append(f.lost, "a queue lock, which its consumer asks for again: "+strings.ReplaceAll(key, "\x00", " "))
 			return nil
 		},
 	}
@@ -233,7 +225,7 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 			return nil, nil, fmt.Errorf("state %s: %w", kind, err)
 		}
 	}
-	if err := leaveTransactions(s, offsets.Offsets); err != nil {
+	if err := leaveTransactions(s, f.offsets.Offsets); err != nil {
 		return nil, nil, err
 	}
 	timers, err := delay.ExportTimers(s)
@@ -241,10 +233,53 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 		return nil, nil, fmt.Errorf("timed messages: %w", err)
 	}
 	return map[string][]byte{
-		delay.FileTimers: timers, fileTopics: protocol.MarshalBody(topics), fileGroups: protocol.MarshalBody(groups),
-		fileOffsets: protocol.MarshalBody(offsets), fileDelays: protocol.MarshalBody(delays),
-		fileModes: protocol.MarshalBody(modes),
-	}, lost, nil
+		delay.FileTimers: timers, fileTopics: protocol.MarshalBody(f.topics), fileGroups: protocol.MarshalBody(f.groups),
+		fileOffsets: protocol.MarshalBody(f.offsets), fileDelays: protocol.MarshalBody(f.delays),
+		fileModes: protocol.MarshalBody(f.modes),
+	}, f.lost, nil
+}
+
+func (f *foreign) takeForbidden(key string, value []byte) error {
+	group, topic, _ := strings.Cut(key, "\x00")
+	if f.groups.Forbidden[group] == nil {
+		f.groups.Forbidden[group] = map[string]int32{}
+	}
+	var bits int32
+	err := json.Unmarshal(value, &bits)
+	f.groups.Forbidden[group][topic] = bits
+	return err
+}
+
+func (f *foreign) takeOffset(key string, value []byte) error {
+	k, err := parseOffsetKey(key)
+	if err != nil || len(value) < 8 {
+		return fmt.Errorf("offset %q has %d bytes: %w", key, len(value), err)
+	}
+	name := k.topic + "@" + k.group
+	if f.offsets.Offsets[name] == nil {
+		f.offsets.Offsets[name] = map[int32]int64{}
+	}
+	f.offsets.Offsets[name][k.queue] = int64(binary.BigEndian.Uint64(value))
+	return nil
+}
+
+func (f *foreign) takeDelay(key string, value []byte) error {
+	level, err := strconv.ParseInt(key, 10, 32)
+	if err != nil || len(value) != 8 {
+		return fmt.Errorf("delay level %q has progress %x: %w", key, value, err)
+	}
+	f.delays.Offsets[int32(level)] = int64(binary.BigEndian.Uint64(value))
+	return nil
+}
+
+func (f *foreign) takeMode(_ string, value []byte) error {
+	var m protocol.RequestMode
+	err := json.Unmarshal(value, &m)
+	if f.modes.Modes[m.Topic] == nil {
+		f.modes.Modes[m.Topic] = map[string]protocol.RequestMode{}
+	}
+	f.modes.Modes[m.Topic][m.Group] = m
+	return err
 }
 
 // takeConfig adds one entry of a table whose empty key is its version.

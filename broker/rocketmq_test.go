@@ -79,7 +79,7 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 	if b.groups.mayRead("Billing", "Orders") {
 		t.Error("the group may read what it is forbidden to")
 	}
-	if f, ok := b.filters.find("Billing", "Orders"); !ok || f.Expression != "a > 5" || f.Version != 1763700000001 {
+	if f, ok := b.filters.Find("Billing", "Orders"); !ok || f.Expression != "a > 5" || f.Version != 1763700000001 {
 		t.Errorf("filter %+v", f)
 	}
 	for k, want := range map[offsetKey]int64{{"Billing", "Orders", 0}: 17, {"Billing", "Orders", 1}: 3, {"Billing", "%RETRY%Billing", 0}: 2} {

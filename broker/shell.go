@@ -72,7 +72,7 @@ func (b *Broker) Tick(now time.Time) {
 	b.expire(now)
 	b.pop.Tick(now)
 	b.clients.tick(now)
-	b.filters.tick(now)
+	b.filters.Tick(now)
 	b.traffic.Tick(now)
 }
 
