@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// runsKept is how many runs of a queue are in memory; half as many are loaded at once.
-const runsKept = 1024
+// runsKept is how many runs of a queue are in memory; half as many are fetched at once. Tests have fewer.
+var runsKept = 1024
 
 // Never is later than any deadline.
 const Never = math.MaxInt64

@@ -87,7 +87,7 @@ func (q *Queue) Load(key string, value []byte) error {
 	switch key {
 	case keyNext:
 		next, n := binary.Uvarint(value)
-		if n != len(value) {
+		if n <= 0 || n != len(value) || int64(next) < 0 {
 			return fmt.Errorf("%w: next offset %x", errState, value)
 		}
 		q.next, q.known = int64(next), true
