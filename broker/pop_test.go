@@ -9,6 +9,7 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 var popFields = fields{
@@ -123,4 +124,178 @@ func TestPopWaitsForAMessage(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
+}
+
+func TestPoppedInOrder(t *testing.T) {
+	n := startNode(t, nil)
+	for i := range 5 {
+		n.send(sendFields, fmt.Sprint("m", i))
+	}
+	ordered := popFields.with("order", "true", "attemptId", "one", "maxMsgNums", "2", "invisibleTime", "400", "queueId", "-1")
+	first, h, _ := n.pop(ordered)
+	if len(first) != 2 || h.ReviveQueue != 999 || h.OrderCountInfo != "0 0 0" {
+		t.Fatalf("popped %d, %+v", len(first), h)
+	}
+	if list, _, _ := n.pop(ordered.with("attemptId", "two")); len(list) != 0 {
+		t.Fatal("popped behind a batch that is not acknowledged")
+	}
+	again, h, _ := n.pop(ordered)
+	if len(again) != 2 || string(again[0].Body) != "m0" || h.OrderCountInfo != "0 0 0" {
+		t.Fatalf("the same attempt got %d, %+v", len(again), h)
+	}
+	n.ack(again[0])
+	if answer := n.call(protocol.ReqAckMessage, first[1].ack, nil); protocol.ResponseCode(answer.Code) != protocol.RespNoMessage {
+		t.Errorf("a receipt of the first delivery was taken: %v", answer)
+	}
+	third, h, _ := n.pop(ordered.with("attemptId", "three", "pollTime", "5000")) // waits until the time is over
+	if len(third) != 2 || string(third[0].Body) != "m1" || h.OrderCountInfo != "0 qo0%1 1;0 0 0" {
+		t.Fatalf("another attempt got %d, %+v", len(third), h)
+	}
+	got := make(chan []popped)
+	go func() {
+		list, _, _ := n.pop(ordered.with("attemptId", "four", "pollTime", "5000", "invisibleTime", "60000"))
+		got <- list
+	}()
+	n.ack(third[0])
+	n.ack(third[1])
+	list := <-got
+	if len(list) != 2 || string(list[0].Body) != "m3" {
+		t.Fatalf("what follows is %d", len(list))
+	}
+	var renewed protocol.ChangeInvisibleResult
+	n.ok(protocol.ReqChangeMessageInvisibleTime, list[0].ack.with("invisibleTime", "200"), nil, &renewed)
+	if time := strings.Split(list[0].ack["extraInfo"], " ")[1]; fmt.Sprint(renewed.PopTime) != time || renewed.ReviveQueue != 999 {
+		t.Errorf("renewed %+v, delivered at %s", renewed, time)
+	}
+	n.ack(list[1])
+	if list, _, _ = n.pop(ordered.with("attemptId", "five", "pollTime", "5000")); len(list) != 2 || string(list[0].Body) != "m3" {
+		t.Errorf("what was renewed did not come again: %d", len(list))
+	}
+}
+
+// Retries are counted; what fails too often goes to the DLQ.
+func TestPoppedTooOftenIsDead(t *testing.T) {
+	n := startNode(t, nil)
+	n.ok(protocol.ReqUpdateAndCreateSubscriptionGroup, nil, []byte(`{"groupName":"G","retryMaxTimes":1}`), nil)
+	n.send(sendFields, "bad")
+	f := popFields.with("invisibleTime", "1", "pollTime", "10000", "queueId", "-1")
+	for attempt := range int32(2) {
+		list, _, _ := n.pop(f)
+		if len(list) != 1 || list[0].ReconsumeTimes != attempt {
+			t.Fatalf("attempt %d: popped %d", attempt, len(list))
+		}
+	}
+	waitFor(t, "the message in the DLQ", func() bool {
+		var end protocol.OffsetResult
+		n.ok(protocol.ReqGetMaxOffset, fields{"topic": "%DLQ%G", "queueId": "0"}, nil, &end)
+		return end.Offset == 1
+	})
+	dead := n.records(n.ok(protocol.ReqPullMessage, pullFields.with("topic", "%DLQ%G"), nil, nil).Body)
+	if p := dead[0].Properties; string(dead[0].Body) != "bad" || string(message.Property(p, message.PropRetryTopic)) != "T" || dead[0].ReconsumeTimes != 2 {
+		t.Errorf("dead is %q, attempt %d, %q", dead[0].Body, dead[0].ReconsumeTimes, p)
+	}
+	if list, _, _ := n.pop(popFields.with("queueId", "-1")); len(list) != 0 {
+		t.Error("the dead come again")
+	}
+}
+
+// More deliveries than are kept in memory are acknowledged, and come again, after a crash too.
+func TestManyDeliveriesAtOnce(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	n := startConfig(t, testConfig(fs))
+	const count = 1300
+	for i := range count {
+		n.send(sendFields, fmt.Sprint("m", i))
+	}
+	var list []popped
+	for range count {
+		one, _, _ := n.pop(popFields.with("maxMsgNums", "1", "invisibleTime", "600000"))
+		list = append(list, one...)
+	}
+	if len(list) != count {
+		t.Fatalf("popped %d", len(list))
+	}
+	for i := count - 1; i >= 100; i-- { // those that are not in memory first
+		n.ack(list[i])
+	}
+	n.ack(list[0])
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	n.stop()
+	n = startConfig(t, testConfig(crashed))
+	defer n.stop()
+	waitFor(t, "the group's offset", func() bool { return n.offset() == 1 })
+	for _, p := range list[1:99] {
+		n.ack(p)
+	}
+	if n.offset() != 99 {
+		t.Errorf("the group's offset is %d, want 99", n.offset())
+	}
+	n.ok(protocol.ReqChangeMessageInvisibleTime, list[99].ack.with("invisibleTime", "1"), nil, nil)
+	if again, _, _ := n.pop(popFields.with("pollTime", "20000", "queueId", "-1")); len(again) != 1 || string(again[0].Body) != "m99" {
+		t.Errorf("%d came again", len(again))
+	}
+}
+
+func TestResetsAndDeletionsForgetWhatWasPopped(t *testing.T) {
+	n := startNode(t, nil)
+	for i := range 4 {
+		n.send(sendFields, fmt.Sprint("m", i))
+	}
+	list, _, _ := n.pop(popFields.with("invisibleTime", "300"))
+	n.ok(protocol.ReqInvokeBrokerToResetOffset, fields{"topic": "T", "group": "G", "timestamp": "0", "isForce": "true", "offset": "2", "queueId": "0"}, nil, nil)
+	again, _, _ := n.pop(popFields)
+	if len(again) != 2 || string(again[0].Body) != "m2" {
+		t.Fatalf("after the reset %d came", len(again))
+	}
+	if answer := n.call(protocol.ReqAckMessage, list[3].ack.with("offset", "2"), nil); protocol.ResponseCode(answer.Code) == protocol.RespSuccess && n.offset() != 2 {
+		t.Error("a receipt from before the reset acknowledged a message")
+	}
+	waiting := make(chan protocol.ResponseCode)
+	go func() {
+		waiting <- protocol.ResponseCode(n.call(protocol.ReqPopMessage, popFields.with("pollTime", "10000"), nil).Code)
+	}()
+	waitFor(t, "the waiting pop", func() bool {
+		var h protocol.PollingInfoResult
+		n.ok(protocol.ReqPollingInfo, fields{"consumerGroup": "G", "topic": "T", "queueId": "0"}, nil, &h)
+		return h.Polling == 1
+	})
+	n.ok(protocol.ReqDeleteTopicInBroker, fields{"topic": "T"}, nil, nil)
+	if code := <-waiting; code != protocol.RespTopicNotExist {
+		t.Errorf("a waiting pop of a deleted topic is answered %v", code)
+	}
+	n.send(sendFields, "new")
+	if list, _, _ := n.pop(popFields); len(list) != 1 || string(list[0].Body) != "new" {
+		t.Errorf("of the new topic %d came", len(list))
+	}
+}
+
+func TestPopsAreRefused(t *testing.T) {
+	n := startNode(t, nil)
+	n.send(sendFields, "m")
+	n.group("G")
+	const one, ack, change = protocol.ReqPopMessage, protocol.ReqAckMessage, protocol.ReqChangeMessageInvisibleTime
+	receipt := popFields.with("extraInfo", farReceipt, "offset", "0")
+	late := fmt.Sprint(time.Now().Add(-time.Minute).UnixMilli())
+	n.run([]row{
+		{"late", one, popFields.with("bornTime", late, "pollTime", "1000"), "", protocol.RespPollingTimeout, "timeout too much"},
+		{"too many", one, popFields.with("maxMsgNums", "33"), "", protocol.RespInvalidParameter, "pop message's num is greater than 32"},
+		{"no topic", one, popFields.with("topic", "None"), "", protocol.RespTopicNotExist, "topic[None] not exist"},
+		{"no queue", one, popFields.with("queueId", "9"), "", protocol.RespInvalidParameter, "queueId[9] is illegal, topic:[T]"},
+		{"bad expression", one, popFields.with("expType", "SQL92", "exp", "a >"), "", protocol.RespSubscriptionParseFailed, "a >"},
+		{"ack: no topic", ack, receipt.with("topic", "None"), "", protocol.RespTopicNotExist, "topic[None] not exist"},
+		{"ack: no queue", ack, receipt.with("queueId", "9"), "", protocol.RespMessageIllegal, "queueId[9] is illegal"},
+		{"ack: no offset", ack, receipt.with("offset", "9"), "", protocol.RespNoMessage, "offset is illegal, key:T@0, commit:9, store:0~1"},
+		{"ack: no receipt", ack, receipt.with("extraInfo", "0 x"), "", protocol.RespSystemError, `receipt "0 x": 2 words`},
+		{"ack: over", ack, receipt.with("extraInfo", "0 1763720000000 1 1 0 b 0 0"), "", protocol.RespNoMessage, "not valid any more"},
+		{"change: no offset", change, receipt.with("offset", "1"), "", protocol.RespNoMessage, "offset is illegal"},
+		{"batch: nothing", protocol.ReqBatchAckMessage, nil, `{"acks":[]}`, protocol.RespNoMessage, "no acknowledgements"},
+		{"peek: nothing", protocol.ReqPeekMessage, popFields.with("queueId", "1"), "", protocol.RespPullNotFound, "NO_MESSAGE_IN_QUEUE"},
+		{"mode of a retry topic", protocol.ReqSetMessageRequestMode, nil, `{"topic":"%RETRY%G","consumerGroup":"G","mode":"POP"}`, protocol.RespNoPermission, "retry topic is not allowed"},
+		{"mode: no topic", protocol.ReqSetMessageRequestMode, nil, `{"topic":"None","consumerGroup":"G","mode":"POP"}`, protocol.RespTopicNotExist, "topic[None] not exist"},
+		{"mode: no mode", protocol.ReqSetMessageRequestMode, nil, `{"topic":"T","consumerGroup":"G","mode":"PUSH"}`, protocol.RespInvalidParameter, `"PUSH": want PULL or POP`},
+	})
+	n.ok(protocol.ReqUpdateAndGetGroupForbidden, fields{"group": "G", "topic": "T", "readable": "false"}, nil, nil)
+	n.run([]row{{"forbidden", one, popFields, "", protocol.RespNoPermission, "group[G] is forbidden for topic[T]"}})
+	n.ok(protocol.ReqUpdateAndCreateSubscriptionGroup, nil, []byte(`{"groupName":"G","consumeEnable":false}`), nil)
+	n.run([]row{{"disabled", one, popFields, "", protocol.RespNoPermission, "subscription group no permission, G"}})
 }

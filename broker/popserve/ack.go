@@ -38,7 +38,7 @@ func (v *Service) readAck(r *remoting.Request, h *protocol.AckHeader) (pop.Recei
 	}
 	if h.QueueID < 0 || h.QueueID >= t.Config.ReadQueues {
 		return pop.Receipt{}, protocol.Errorf(protocol.RespMessageIllegal, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
-			h.QueueID, h.Topic, t.Config.ReadQueues, r.Conn.RemoteAddr())
+			h.QueueID, h.Topic, t.Config.ReadQueues, asker(r))
 	}
 	first, end := t.Queue(h.QueueID).Bounds()
 	if h.Offset < first || h.Offset > end || h.Change && h.Offset == end {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/crc32"
+	"net/netip"
 	"sync"
 
 	"github.com/apogeemq/apogee/broker/pop"
@@ -85,7 +86,7 @@ func (v *Service) popMessage(r *remoting.Request) (*remoting.Response, error) {
 		p.h.BornTime = now
 	}
 	if now-p.h.BornTime-p.h.PollMS > popLateMS {
-		return p.empty(protocol.RespPollingTimeout, "the broker[%s] pop message is timeout too much", v.host.Address(r.Conn.LocalAddr())), nil
+		return p.empty(protocol.RespPollingTimeout, "the broker[%s] pop message is timeout too much", v.address(r)), nil
 	}
 	if err := p.check("pop message"); err != nil {
 		return nil, err
@@ -99,10 +100,25 @@ func (v *Service) popMessage(r *remoting.Request) (*remoting.Response, error) {
 	return p.hold()
 }
 
+// address is the broker's, as whoever asks knows it; asker says who that is. A request of the same process came over no connection.
+func (v *Service) address(r *remoting.Request) netip.Addr {
+	if r.Conn == nil {
+		return v.host.Address(netip.AddrPort{})
+	}
+	return v.host.Address(r.Conn.LocalAddr())
+}
+
+func asker(r *remoting.Request) netip.AddrPort {
+	if r.Conn == nil {
+		return netip.AddrPort{}
+	}
+	return r.Conn.RemoteAddr()
+}
+
 // check is everything that refuses a pop, in RocketMQ's order. what is RocketMQ's word for the request.
 func (p *request) check(what string) error {
 	v, h := p.v, &p.h
-	host := v.host.Address(p.r.Conn.LocalAddr())
+	host := v.address(p.r)
 	if v.host.Settings().Permission&protocol.PermRead == 0 {
 		return protocol.Errorf(protocol.RespNoPermission, "the broker[%s] %s is forbidden", host, what)
 	}
@@ -117,7 +133,7 @@ func (p *request) check(what string) error {
 	}
 	if h.QueueID >= p.topic.Config.ReadQueues {
 		return protocol.Errorf(protocol.RespInvalidParameter, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
-			h.QueueID, h.Topic, p.topic.Config.ReadQueues, p.r.Conn.RemoteAddr())
+			h.QueueID, h.Topic, p.topic.Config.ReadQueues, asker(p.r))
 	}
 	group := v.host.Group(h.Group)
 	if group == nil {

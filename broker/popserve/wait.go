@@ -223,7 +223,7 @@ func (v *Service) serveLine(at *watch) {
 
 // serveHeld answers a pop that waits, if its queue has something for it.
 func (v *Service) serveHeld(at *watch, p *held) (served, failed bool) {
-	if p.r.Conn.IsClosed() {
+	if p.r.Conn != nil && p.r.Conn.IsClosed() {
 		p.r.Reply(nil, nil)
 		return true, false
 	}
