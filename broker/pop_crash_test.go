@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -33,7 +35,7 @@ type heldMessage struct {
 }
 
 func (c *popClient) start() {
-	c.n = startDelayNode(c.t, c.fs, DelayLevels{0})
+	c.n = startDelayNode(c.t, c.fs, delay.Levels{0})
 	s := *c.n.live()
 	s.transferBytes, s.transferCount, s.pollWaitMax = 256<<10, 32, time.Minute
 	c.n.settings.Store(&s)
@@ -89,7 +91,7 @@ func (c *popClient) pop(invisible, poll time.Duration) (count int) {
 	for part := range strings.SplitSeq(h.StartOffsetInfo, ";") {
 		_, _ = fmt.Sscanf(part, "0 0 %d", &start)
 	}
-	for raw := whole(resp.Payload.Slices); len(raw) > 0; {
+	for raw := bytes.Join(resp.Payload.Slices, nil); len(raw) > 0; {
 		r, size, err := message.Decode(raw)
 		if err != nil {
 			c.t.Fatal(err)
@@ -197,7 +199,7 @@ func (c *popClient) dead() map[string]bool {
 	first, end := q.Bounds()
 	for offset := first; offset < end; offset++ {
 		var result store.Result
-		raw, err := c.n.readOne(&result, q, offset)
+		raw, err := c.n.store.ReadOne(&result, q, offset)
 		if err != nil {
 			c.t.Fatal(err)
 		}

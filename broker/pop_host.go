@@ -27,10 +27,6 @@ func (h popHost) IsYoung(q *store.Queue) bool                           { return
 func (h popHost) Refusal(err error) error                               { return sendFailure(err) }
 func (h popHost) NewEntry(r message.Record, q *store.Queue) store.Entry { return store.EntryFor(r, q) }
 
-func (h popHost) ReadOne(r *store.Result, q *store.Queue, offset int64) ([]byte, error) {
-	return h.store.ReadOne(r, q, offset)
-}
-
 func (h popHost) Settings() popserve.Settings {
 	s := h.live()
 	return popserve.Settings{

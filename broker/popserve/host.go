@@ -43,7 +43,6 @@ type Host interface {
 	CheckOffsets(k Key) error
 
 	IsYoung(q *store.Queue) bool // its first message is near the log's end
-	ReadOne(r *store.Result, q *store.Queue, offset int64) ([]byte, error)
 	NewEntry(r message.Record, q *store.Queue) store.Entry
 	CountPopped(topic, group string, queue int32, messages, bytes int, took time.Duration)
 	CountDead(topic, group string)

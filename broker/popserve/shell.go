@@ -162,7 +162,7 @@ func (v *Service) addRevived(batch *store.Batch, q *queue, run *pop.Run, offset 
 	source := v.host.Topic(q.key.Topic).Queue(q.key.Queue)
 	var result store.Result
 	defer result.Release()
-	raw, err := v.host.ReadOne(&result, source, offset)
+	raw, err := v.store.ReadOne(&result, source, offset)
 	if raw == nil || err != nil {
 		return err
 	}
