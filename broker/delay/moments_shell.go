@@ -112,15 +112,28 @@ func (t *momentsShell) follow() (err error) {
 	return nil
 }
 
-// waiting reads from the state up to n of what waits from a key on.
-func (t *momentsShell) waiting(from timer.Key, n int) (all bool, err error) {
-	t.items = t.items[:0]
+// waiting reads from the state up to n of what waits from a key on, and returns the last key that it has read. What the log does not hold any
+// more is forgotten: it had come to its end when its segment went, and is met again where the view was made from an older base.
+func (t *momentsShell) waiting(from timer.Key, n int) (items []timer.Moment, last timer.Key, all bool, err error) {
+	read, first := 0, t.s.c.Store.Log().First()
+	var gone []timer.Moment
+	items = t.items[:0]
 	err = t.s.c.Store.StateFrom(KindMoments, keyOf(from), n, func(key string, value []byte) error {
 		m, err := parseMoment(key, value)
-		t.items = append(t.items, m)
+		if m.Position < first {
+			gone = append(gone, m)
+		} else {
+			items = append(items, m)
+		}
+		last = m.Key
+		read++
 		return err
 	})
-	return len(t.items) < n, err
+	if len(gone) > 0 { // where this fails, they are met again
+		_ = t.s.c.Store.UpdateState(KindMoments, waitEnds(gone), func(error) {})
+	}
+	t.items = items
+	return items, last, read < n, err
 }
 
 // load reads what falls due next, where that is wanted.
@@ -130,13 +143,13 @@ func (t *momentsShell) load() bool {
 	if !wanted {
 		return false
 	}
-	all, err := t.waiting(from, timer.MomentsLoad)
+	items, last, all, err := t.waiting(from, timer.MomentsLoad)
 	if err != nil {
 		t.complain("timed messages cannot be looked up", err)
 		t.moments.LoadFailed(now)
 		return false
 	}
-	t.moments.Loaded(t.items, all)
+	t.moments.Loaded(items, last, all)
 	return true
 }
 
@@ -146,9 +159,8 @@ func (t *momentsShell) count() bool {
 	if !more {
 		return false
 	}
-	all, err := t.waiting(from, timer.MomentsLoad)
-	if err == nil {
-		t.moments.Counted(t.items, all)
+	if items, last, all, err := t.waiting(from, timer.MomentsLoad); err == nil {
+		t.moments.Counted(items, last, all)
 	}
 	t.tell(func() {}) // another turn
 	return true

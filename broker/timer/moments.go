@@ -100,13 +100,10 @@ func (t *Moments) Load(now Time) (from Key, wanted bool) {
 	return t.horizon, len(t.window) < momentsLow && t.horizon != farthest && now.Elapsed >= t.restUntil
 }
 
-// Loaded answers Load with what waits from the horizon on, in order; all: there is no more.
-func (t *Moments) Loaded(items []Moment, all bool) {
-	if all {
+// Loaded answers Load with what waits from the horizon on up to a key, in order; all: there is no more.
+func (t *Moments) Loaded(items []Moment, last Key, all bool) {
+	if t.horizon = (Key{last.Due, last.Position + 1}); all {
 		t.horizon = farthest
-	} else {
-		last := items[len(items)-1].Key
-		t.horizon = Key{last.Due, last.Position + 1}
 	}
 	for _, m := range items {
 		t.enter(m)
@@ -217,15 +214,14 @@ func (t *Moments) Uncounted() (from Key, more bool) {
 	return t.tally.counted, t.tally.counted != farthest
 }
 
-// Counted tells of the messages that wait from where Uncounted says, in order; all: there is no more.
-func (t *Moments) Counted(items []Moment, all bool) {
+// Counted tells of the messages that wait from where Uncounted says up to a key, in order; all: there is no more.
+func (t *Moments) Counted(items []Moment, last Key, all bool) {
 	for _, m := range items {
 		if where, ok := t.known[m.Key]; m.Position < t.tally.from && !t.held[m.Key] && !(ok && where == handedOut) {
 			t.tally.add(m, 1)
 		}
-		t.tally.counted = Key{m.Due, m.Position + 1}
 	}
-	if all {
+	if t.tally.counted = (Key{last.Due, last.Position + 1}); all {
 		t.tally.counted = farthest
 	}
 }

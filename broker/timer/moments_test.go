@@ -47,6 +47,13 @@ func (w *momentWorld) waiting(from Key, n int) (items []Moment, all bool) {
 	return items[:min(n, len(items))], len(items) < n
 }
 
+func (w *momentWorld) waitingUpTo(from Key, n int) (items []Moment, last Key, all bool) {
+	if items, all = w.waiting(from, n); len(items) > 0 {
+		last = items[len(items)-1].Key
+	}
+	return items, last, all
+}
+
 func span(items []Moment) string {
 	if len(items) == 1 {
 		return fmt.Sprintf("1 message, %d", items[0].Position)
@@ -58,11 +65,11 @@ func span(items []Moment) string {
 func (w *momentWorld) run() {
 	for {
 		if from, wanted := w.moments.Load(w.now); wanted {
-			items, all := w.waiting(from, MomentsLoad)
+			items, last, all := w.waitingUpTo(from, MomentsLoad)
 			if len(items) > 0 {
 				w.say("load: %s", span(items))
 			}
-			w.moments.Loaded(items, all)
+			w.moments.Loaded(items, last, all)
 			continue
 		}
 		due, wake := w.moments.Step(w.now, nil)
@@ -97,7 +104,7 @@ func (w *momentWorld) refused() {
 // count counts what has not been counted.
 func (w *momentWorld) count() {
 	for from, more := w.moments.Uncounted(); more; from, more = w.moments.Uncounted() {
-		w.moments.Counted(w.waiting(from, 100))
+		w.moments.Counted(w.waitingUpTo(from, 100))
 	}
 }
 
@@ -225,7 +232,7 @@ func TestEachMessageAtItsMomentAndOnce(t *testing.T) {
 				}
 			case 7:
 				if from, more := w.moments.Uncounted(); more {
-					w.moments.Counted(w.waiting(from, 1+r.IntN(100)))
+					w.moments.Counted(w.waitingUpTo(from, 1+r.IntN(100)))
 				}
 			case 8:
 				if r.IntN(5) == 0 {
@@ -292,7 +299,7 @@ func TestTheWindowIsBounded(t *testing.T) {
 			for _, k := range sorted[at:min(at+MomentsLoad, n)] {
 				items = append(items, Moment{k, 100})
 			}
-			w.moments.Loaded(items, len(items) < MomentsLoad)
+			w.moments.Loaded(items, sorted[at+len(items)-1], len(items) < MomentsLoad)
 		}
 		due, _ := w.moments.Step(w.now, nil)
 		for _, m := range due {
