@@ -75,6 +75,7 @@ type sendRequest struct {
 	batch                           bool
 	half                            bool   // it waits for the end of its transaction
 	forged                          bool   // it has properties that only a broker gives to a half message
+	withoutPriority                 bool   // its priority means nothing beside what else it is
 	dead                            bool   // it goes to a DLQ, whatever delay it asks for
 	seen                            uint16 // mandatory fields that are there
 }
@@ -231,6 +232,7 @@ func (s *sendSink) place(r *remoting.Request, q *sendRequest) (t *topic, queue *
 	if t, err = s.findTopic(r, q); err != nil {
 		return nil, nil, 0, err
 	}
+	q.byPriority(t)
 	if id = q.queueID; id < 0 {
 		if t.config.WriteQueues <= 0 {
 			return nil, nil, 0, protocol.Errorf(protocol.RespInvalidParameter, "topic[%s] has no queue to write to", t.name)
@@ -365,6 +367,9 @@ const aMoment = -1
 // notStored are names of properties that producers may not set.
 var notStored = []string{message.PropPopCheckpoint, message.PropCluster, message.PropCRC}
 
+// notStoredPriority are those of a message whose priority means nothing.
+var notStoredPriority = append([]string{message.PropPriority}, notStored...)
+
 // notStoredDead are those of a message on its way to a DLQ.
 var notStoredDead = append([]string{message.PropDelay}, notStored...)
 
@@ -390,6 +395,8 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 			}
 		case message.PropPopCheckpoint, message.PropCluster, message.PropCRC:
 			dropped = true
+		case message.PropPriority:
+			dropped = dropped || q.withoutPriority
 		case message.PropRealTopic, message.PropRealQueueID, message.PropTransactionID:
 			q.forged = true
 		case message.PropTransaction:
@@ -422,6 +429,8 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 	switch {
 	case q.dead:
 		arena = message.AppendWithout(arena, properties, notStoredDead...)
+	case dropped && q.withoutPriority:
+		arena = message.AppendWithout(arena, properties, notStoredPriority...)
 	case dropped:
 		arena = message.AppendWithout(arena, properties, notStored...)
 	default:

@@ -52,6 +52,7 @@ type request struct {
 	r      *remoting.Request
 	h      protocol.PopHeader
 	topic  *Topic
+	group  *protocol.SubscriptionGroupConfig
 	match  store.Match
 	notify bool
 	failed bool // a queue could not be read
@@ -135,11 +136,10 @@ func (p *request) check(what string) error {
 		return protocol.Errorf(protocol.RespInvalidParameter, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
 			h.QueueID, h.Topic, p.topic.Config.ReadQueues, asker(p.r))
 	}
-	group := v.host.Group(h.Group)
-	if group == nil {
+	if p.group = v.host.Group(h.Group); p.group == nil {
 		return protocol.Errorf(protocol.RespSubscriptionGroupNotExist, "subscription group [%s] does not exist, create it or allow autoCreateSubscriptionGroup", h.Group)
 	}
-	if !group.ConsumeEnable {
+	if !p.group.ConsumeEnable {
 		return protocol.Errorf(protocol.RespNoPermission, "subscription group no permission, %s", h.Group)
 	}
 	if !v.host.MayRead(h.Group, h.Topic) {
@@ -159,10 +159,17 @@ const retryEvery = 5
 // sources returns the queues that a pop reads, in order.
 func (p *request) sources() []source {
 	turn := p.v.table.turn.Add(1)
+	urgent := !p.h.Order && prioritized(p.topic.Config, p.group, turn)
 	var list []source
-	if n := int(p.topic.Config.ReadQueues); p.h.QueueID >= 0 {
+	n := int(p.topic.Config.ReadQueues)
+	switch {
+	case p.h.QueueID >= 0:
 		list = p.append(list, p.topic, p.h.QueueID, false)
-	} else {
+	case urgent:
+		for i := range n {
+			list = p.append(list, p.topic, int32(n-1-i), false)
+		}
+	default:
 		for i := range n {
 			list = p.append(list, p.topic, int32((uint64(i)+turn)%uint64(n)), false)
 		}
@@ -178,7 +185,7 @@ func (p *request) sources() []source {
 			}
 		}
 	}
-	if turn%retryEvery == 0 {
+	if turn%retryEvery == 0 && !urgent {
 		return append(retries, list...)
 	}
 	return append(list, retries...)
