@@ -41,8 +41,9 @@ func (s *Store) start() {
 	s.shell.wait.Add(2)
 	go s.writer()
 	go s.confirmer()
-	s.shell.timers.Add(3)
+	s.shell.timers.Add(4)
 	go s.spareMaker()
+	go s.readAhead()
 	go s.flusher()
 	go s.stager()
 }
@@ -136,6 +137,19 @@ func (s *Store) spareMaker() {
 		case <-s.log.WantSpare():
 		case <-s.shell.retain:
 		case <-time.After(wait):
+		case <-s.shell.stop:
+			return
+		}
+	}
+}
+
+// readAhead reads blocks of the log before they are asked for.
+func (s *Store) readAhead() {
+	defer s.shell.timers.Done()
+	for {
+		select {
+		case block := <-s.log.WantAhead():
+			s.log.ReadAhead(block)
 		case <-s.shell.stop:
 			return
 		}

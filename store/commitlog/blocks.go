@@ -17,6 +17,7 @@ type block struct {
 	data   []byte
 	pins   atomic.Int32 // readers that hold slices of data
 	dirty  bool         // guarded by blocks.mu: not yet whole and on disk
+	ahead  bool         // guarded by blocks.mu: read before somebody asked for it
 	ready  chan struct{}
 	err    error // set before ready is closed
 	recent *list.Element
@@ -33,13 +34,19 @@ type blocks struct {
 	spare  [][]byte
 	arenas [][]byte
 	held   int // buffers handed out of the arenas
+
+	wanted chan int64 // indexes of blocks that will probably be asked for
 }
+
+// aheadQueue bounds the blocks that are to be read ahead; beyond it they are read when they are asked for.
+const aheadQueue = 16
 
 func newBlocks(blockBytes int, limitBytes int64) *blocks {
 	return &blocks{
 		blockBytes: blockBytes,
 		limit:      max(8, int(limitBytes/int64(blockBytes))),
 		table:      make(map[int64]*block),
+		wanted:     make(chan int64, aheadQueue),
 	}
 }
 
@@ -111,48 +118,97 @@ func (c *blocks) settle(from, flushed int64) {
 	}
 }
 
-// pin returns the block that holds pos, reading it with load if it is not in memory. The caller unpins it.
+// pin returns the block that holds pos, reading it with load if it is not in memory. The caller unpins it. Who reads one block after the
+// other has the next one read ahead.
 func (c *blocks) pin(pos int64, load func(data []byte, off int64) error) (*block, error) {
 	index := pos / int64(c.blockBytes)
 	c.mu.Lock()
-	if b := c.table[index]; b != nil {
-		b.pins.Add(1)
-		if b.recent != nil {
-			c.lru.MoveToBack(b.recent)
+	b := c.table[index]
+	if b == nil {
+		if c.table[index-1] != nil {
+			c.want(index + 1)
 		}
+		b, err := c.insert(index)
 		c.mu.Unlock()
-		if b.ready != nil {
-			<-b.ready
-			if b.err != nil {
-				c.unpin(b)
-				return nil, b.err
-			}
+		if err == nil {
+			err = c.fill(b, load)
+		}
+		if err != nil {
+			return nil, err
 		}
 		return b, nil
 	}
+	b.pins.Add(1)
+	if b.recent != nil {
+		c.lru.MoveToBack(b.recent)
+	}
+	if b.ahead {
+		b.ahead = false
+		c.want(index + 1)
+	}
+	c.mu.Unlock()
+	if b.ready != nil {
+		<-b.ready
+		if b.err != nil {
+			c.unpin(b)
+			return nil, b.err
+		}
+	}
+	return b, nil
+}
+
+// want asks for a block to be read ahead.
+func (c *blocks) want(index int64) {
+	select {
+	case c.wanted <- index:
+	default:
+	}
+}
+
+// readAhead reads a block that is not in memory.
+func (c *blocks) readAhead(index int64, load func(data []byte, off int64) error) {
+	c.mu.Lock()
+	if c.table[index] != nil {
+		c.mu.Unlock()
+		return
+	}
+	b, err := c.insert(index)
+	if err == nil {
+		b.ahead = true
+	}
+	c.mu.Unlock()
+	if err == nil && c.fill(b, load) == nil {
+		c.unpin(b)
+	}
+}
+
+// insert makes a block that fill is to fill, pinned for the caller, who holds mu.
+func (c *blocks) insert(index int64) (*block, error) {
 	data, err := c.buffer()
 	if err != nil {
-		c.mu.Unlock()
 		return nil, err
 	}
 	b := &block{index: index, data: data, ready: make(chan struct{})}
 	b.pins.Add(1)
 	b.recent = c.lru.PushBack(b)
 	c.table[index] = b
-	c.mu.Unlock()
-
-	b.err = load(data, index*int64(c.blockBytes))
-	close(b.ready)
-	if b.err != nil {
-		c.mu.Lock()
-		if c.table[index] == b {
-			delete(c.table, index) // the next reader tries again; the buffer returns when the last pin goes
-		}
-		c.mu.Unlock()
-		c.unpin(b)
-		return nil, b.err
-	}
 	return b, nil
+}
+
+// fill reads a block. After an error it is not pinned any more.
+func (c *blocks) fill(b *block, load func(data []byte, off int64) error) error {
+	b.err = load(b.data, b.index*int64(c.blockBytes))
+	close(b.ready)
+	if b.err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	if c.table[b.index] == b {
+		delete(c.table, b.index) // the next reader tries again; the buffer returns when the last pin goes
+	}
+	c.mu.Unlock()
+	c.unpin(b)
+	return b.err
 }
 
 // unpin gives a block back.

@@ -344,6 +344,42 @@ func TestSlicesStayWhileTheyArePinned(t *testing.T) {
 	}
 }
 
+func TestBlocksAreReadAhead(t *testing.T) {
+	fs, entries := written(t, 40, func(int) string { return strings.Repeat("a", 900) })
+	l, rec, _ := openLog(t, testOptions(fs), 0)
+	defer l.Close()
+	read := func(i int) { contents(t, l, &entries[i]) }
+	next := func(want int64) {
+		t.Helper()
+		select {
+		case got := <-l.WantAhead():
+			if got != want {
+				t.Fatalf("block %d is wanted, not %d", got, want)
+			}
+		default:
+			if want >= 0 {
+				t.Fatalf("block %d is not wanted", want)
+			}
+		}
+	}
+	read(0) // nobody knows yet who reads on
+	next(-1)
+	read(5)
+	next(2)
+	l.ReadAhead(2)
+	if !l.InMemory(2 * testBlockBytes) {
+		t.Fatal("block 2 is not in memory")
+	}
+	read(10)
+	next(3)
+	read(10) // once
+	next(-1)
+	beyond := rec.End/testBlockBytes + 1
+	if l.ReadAhead(beyond); l.InMemory(beyond * testBlockBytes) {
+		t.Fatal("a block was read ahead that is still to be written")
+	}
+}
+
 // tornFiles fails what it is told to.
 type tornFiles struct {
 	SegmentFS

@@ -209,6 +209,17 @@ func (l *Log) ReadApart(p []byte, pos int64) error {
 // InMemory tells whether a read at pos needs the disk.
 func (l *Log) InMemory(pos int64) bool { return l.blocks.inMemory(pos) }
 
+// WantAhead tells the shell which blocks to give to ReadAhead.
+func (l *Log) WantAhead() <-chan int64 { return l.blocks.wanted }
+
+// ReadAhead brings a block into memory that somebody will probably want next, if the log holds all of it.
+func (l *Log) ReadAhead(block int64) {
+	from := block * int64(l.o.BlockBytes)
+	if from >= l.First() && from+int64(l.o.BlockBytes) <= l.confirmed.Load() {
+		l.blocks.readAhead(block, l.load)
+	}
+}
+
 // load fills a cache block from the files; the log may end within it.
 func (l *Log) load(data []byte, off int64) error {
 	_, limit := l.segments.bounds()

@@ -6,12 +6,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // diskAlignment suits every device that Linux knows today (logical blocks of 512 or 4096 bytes).
 const diskAlignment = 4096
+
+// directReadMin keeps small reads, which come in neighbourhoods, in the page cache.
+const directReadMin = 128 << 10
 
 // iovecsMax is the kernel's UIO_MAXIOV.
 const iovecsMax = 1024
@@ -152,6 +156,8 @@ func (f *diskFile) ZeroRange(off, n int64) error {
 	return w.Sync()
 }
 
+func aligned(n int64) bool { return n%diskAlignment == 0 }
+
 func (f *diskFile) Size() (int64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(f.fd, &st); err != nil {
@@ -160,10 +166,15 @@ func (f *diskFile) Size() (int64, error) {
 	return st.Size, nil
 }
 
+// ReadAt reads whole blocks of the log directly where it can: through the page cache each byte would be copied and kept a second time.
 func (f *diskFile) ReadAt(p []byte, off int64) (int, error) {
+	fd := f.readFD
+	if len(p) >= directReadMin && aligned(int64(len(p))|off|int64(uintptr(unsafe.Pointer(unsafe.SliceData(p))))) {
+		fd = f.fd
+	}
 	done := 0
 	for done < len(p) {
-		n, err := unix.Pread(f.readFD, p[done:], off+int64(done))
+		n, err := unix.Pread(fd, p[done:], off+int64(done))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
