@@ -18,6 +18,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
+import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -39,6 +40,10 @@ class DirectoryTest {
     private static final int LEVEL_1_HOUR = 17;
     private static final int LEAVE_SECONDS_MAX = 30;
 
+    /** When timed messages fall due: while Apogee has the directory, and when the original has it again. */
+    private static final long SOON_MILLIS = 30_000;
+    private static final long LATE_MILLIS = 120_000;
+
     /** What the group has consumed, over all owners of the directory, and what came twice. */
     private final Set<String> consumed = ConcurrentHashMap.newKeySet();
     private final ConcurrentLinkedQueue<String> twice = new ConcurrentLinkedQueue<>();
@@ -54,6 +59,65 @@ class DirectoryTest {
     @Test
     void aDirectoryWhoseOwnersWereKilledLosesNothing(@TempDir Path dir) throws Exception {
         passOn(dir, ApogeeProcess::kill);
+    }
+
+    /** What waits for its moment waits on whoever has the directory, and comes once; what was recalled does not come. */
+    @Test
+    void timedMessagesAreDeliveredByWhoeverHasTheDirectory(@TempDir Path dir) throws Exception {
+        long now = System.currentTimeMillis();
+        String recalled;
+        ApogeeProcess original = MqadminNode.originalIn(dir);
+        original.start();
+        try {
+            sendTimed(original, "soon", now + SOON_MILLIS);
+            sendTimed(original, "late", now + LATE_MILLIS);
+            recalled = sendTimed(original, "recalled", now + LATE_MILLIS);
+        } finally {
+            original.stop();
+        }
+
+        ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN);
+        apogee.start();
+        try {
+            DefaultMQPushConsumer consumer = consume(apogee);
+            sendTimed(apogee, "late too", now + LATE_MILLIS + 500);
+            DefaultMQProducer producer = new DefaultMQProducer("DirectoryProducer");
+            start(producer, apogee);
+            producer.recallMessage(TOPIC, recalled);
+            producer.shutdown();
+            Await.until("what falls due is consumed", Await.MAX.multipliedBy(2), () -> consumed.contains("soon"));
+            assertEquals(Set.of("soon"), consumed);
+            consumer.shutdown();
+        } finally {
+            apogee.stop();
+        }
+        leave(dir);
+
+        original = MqadminNode.originalIn(dir);
+        original.start();
+        try {
+            assertTrue(System.currentTimeMillis() < now + LATE_MILLIS, "the machine was too slow for this test");
+            DefaultMQPushConsumer consumer = consume(original);
+            Await.until("what is left is consumed", Await.MAX.multipliedBy(4), () -> consumed.size() == 3);
+            send(original, "last", 1, 0);
+            Await.until("what was sent behind it is consumed", () -> consumed.contains("last0"));
+            consumer.shutdown();
+            assertEquals(Set.of("soon", "late", "late too", "last0"), consumed);
+        } finally {
+            original.kill();
+        }
+        assertEquals(List.of(), List.copyOf(twice), "consumed twice");
+    }
+
+    /** Returns the recall handle. */
+    private static String sendTimed(ApogeeProcess to, String body, long moment) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer("DirectoryProducer");
+        start(producer, to);
+        Message message = new Message(TOPIC, body.getBytes(StandardCharsets.UTF_8));
+        message.setDeliverTimeMs(moment);
+        SendResult result = producer.send(message);
+        producer.shutdown();
+        return result.getRecallHandle();
     }
 
     private interface End {
