@@ -236,6 +236,33 @@ func TestManyDeliveriesAtOnce(t *testing.T) {
 	}
 }
 
+func TestWaitingPopsEndWithTheirConnection(t *testing.T) {
+	n := startNode(t, nil)
+	n.send(sendFields, "first")
+	list, _, _ := n.pop(popFields)
+	n.ack(list[0])
+	other := n.newClient()
+	answered := make(chan error, 1)
+	other.Go(n.s.BrokerAddr(), command(protocol.ReqPopMessage, popFields.with("pollTime", "30000"), nil), func(_ *protocol.Command, err error) { answered <- err })
+	waiting := func(want int32) func() bool {
+		return func() bool {
+			var h protocol.PollingInfoResult
+			n.ok(protocol.ReqPollingInfo, fields{"consumerGroup": "G", "topic": "T", "queueId": "0"}, nil, &h)
+			return h.Polling == want
+		}
+	}
+	waitFor(t, "the pop to wait", waiting(1))
+	other.Close()
+	waitFor(t, "it to be gone", waiting(0))
+	if err := <-answered; err == nil {
+		t.Error("answered though its connection is closed")
+	}
+	n.send(sendFields, "second")
+	if list, _, _ := n.pop(popFields.with("pollTime", "5000")); len(list) != 1 || string(list[0].Body) != "second" {
+		t.Errorf("popped %d: the connection that has ended took it", len(list))
+	}
+}
+
 func TestResetsAndDeletionsForgetWhatWasPopped(t *testing.T) {
 	n := startNode(t, nil)
 	for i := range 4 {

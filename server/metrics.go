@@ -14,7 +14,7 @@ type brokerCollector struct{ b *broker.Broker }
 var (
 	descMessages   = prometheus.NewDesc("apogee_messages_total", "Messages taken in and handed out.", []string{"direction"}, nil)
 	descBytes      = prometheus.NewDesc("apogee_message_bytes_total", "Bytes of bodies taken in and of records handed out.", []string{"direction"}, nil)
-	descCount      = prometheus.NewDesc("apogee_broker_objects", "Topics, groups, connected clients and held pulls.", []string{"kind"}, nil)
+	descCount      = prometheus.NewDesc("apogee_broker_objects", "Topics, groups, connected clients, held pulls and pops, and queues that groups have popped.", []string{"kind"}, nil)
 	descDelayed    = prometheus.NewDesc("apogee_delayed_messages", "Messages that wait for their time, by delay level.", []string{"level"}, nil)
 	descTimed      = prometheus.NewDesc("apogee_timed_messages", "Messages that wait for a moment of their own. After a start they are counted in the course of seconds.", nil, nil)
 	descTimedBytes = prometheus.NewDesc("apogee_timed_message_bytes", "Bytes of these messages in the log.", nil, nil)
@@ -50,6 +50,8 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	put(descCount, prometheus.GaugeValue, int64(f.Groups), "groups")
 	put(descCount, prometheus.GaugeValue, int64(f.Clients), "clients")
 	put(descCount, prometheus.GaugeValue, int64(f.HeldPulls), "held_pulls")
+	put(descCount, prometheus.GaugeValue, int64(f.HeldPops), "held_pops")
+	put(descCount, prometheus.GaugeValue, int64(f.PoppedQueues), "popped_queues")
 	for i, n := range f.Delayed {
 		put(descDelayed, prometheus.GaugeValue, n, strconv.Itoa(i+1))
 	}

@@ -101,7 +101,7 @@ const wakesMax = 4096
 func New(host Host, s *store.Store, log *slog.Logger) (*Service, error) {
 	v := &Service{host: host, store: s, log: log, wakes: make(chan *watch, wakesMax), stop: make(chan struct{})}
 	v.table, v.modes = newTable(v), newModeTable(v)
-	v.waits.lines = map[lineName]*line{}
+	v.waits.lines, v.waits.conns = map[lineName]*line{}, map[*remoting.Conn]map[*held]struct{}{}
 	return v, errors.Join(v.table.load(), v.modes.load())
 }
 
@@ -127,6 +127,16 @@ func (v *Service) Routes() []remoting.Route {
 func (v *Service) Tick(now time.Time) {
 	v.expire(now.UnixMilli())
 	v.table.journal.Record()
+}
+
+// Count returns how many pops wait, and how many queues groups have popped.
+func (v *Service) Count() (held, queues int) {
+	v.waits.mu.Lock()
+	held = v.waits.deadlines.Len()
+	v.waits.mu.Unlock()
+	v.table.mu.RLock()
+	defer v.table.mu.RUnlock()
+	return held, len(v.table.queues)
 }
 
 // Record writes what is not recorded yet.

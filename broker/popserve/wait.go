@@ -32,6 +32,7 @@ type lineName struct{ group, topic string }
 type waits struct {
 	mu        sync.Mutex // guards what follows; no other lock is taken while it is held
 	lines     map[lineName]*line
+	conns     map[*remoting.Conn]map[*held]struct{} // until the connection ends
 	deadlines timer.Alarms[*held]
 }
 
@@ -45,7 +46,8 @@ type line struct {
 type held struct {
 	*request
 	line *line
-	busy bool // being served; guarded by the waits' mu
+	conn *remoting.Conn // nil: it came over none
+	busy bool           // being served; guarded by the waits' mu
 }
 
 // popWatch waits at a queue's end for a line.
@@ -81,10 +83,15 @@ func (p *request) hold() (*remoting.Response, error) {
 		w.mu.Unlock()
 		return p.empty(protocol.RespPollingFull, noMessageInQueue), nil
 	}
-	h := &held{request: p, line: l}
+	conn := p.r.Conn
+	h := &held{request: p, line: l, conn: conn}
 	l.held = append(l.held, h)
 	w.deadlines.Set(h, v.host.Now().UnixMilli()+wait)
+	first := w.hold(h)
 	w.mu.Unlock()
+	if first {
+		conn.OnClose(func() { v.drop(conn) }) // at once where it has ended
+	}
 	for _, s := range p.sources() { // finds what came in between
 		v.await(l, s)
 	}
@@ -114,9 +121,24 @@ func (l *line) first(s source) *held {
 	return nil
 }
 
+// hold notes whose pop it is; first tells that it is the connection's first. The caller holds mu.
+func (w *waits) hold(h *held) (first bool) {
+	if h.conn == nil {
+		return false
+	}
+	of, known := w.conns[h.conn]
+	if !known {
+		of = map[*held]struct{}{}
+		w.conns[h.conn] = of
+	}
+	of[h] = struct{}{}
+	return !known
+}
+
 // end takes a pop out: it has been answered, or will be at once. The caller holds mu.
 func (w *waits) end(p *held) {
 	w.deadlines.Remove(p)
+	delete(w.conns[p.conn], p)
 	p.line.held = slices.DeleteFunc(p.line.held, func(o *held) bool { return o == p })
 }
 
@@ -223,7 +245,7 @@ func (v *Service) serveLine(at *watch) {
 
 // serveHeld answers a pop that waits, if its queue has something for it.
 func (v *Service) serveHeld(at *watch, p *held) (served, failed bool) {
-	if p.r.Conn != nil && p.r.Conn.IsClosed() {
+	if p.conn != nil && p.conn.IsClosed() {
 		p.r.Reply(nil, nil)
 		return true, false
 	}
@@ -259,6 +281,24 @@ func (v *Service) expire(now int64) {
 	w.mu.Unlock()
 	for _, p := range over {
 		p.r.Reply(p.empty(protocol.RespPollingTimeout, noMessageInQueue), nil)
+	}
+}
+
+// drop ends the pops of a connection that has ended: what they hold must not wait for their deadline.
+func (v *Service) drop(conn *remoting.Conn) {
+	w := &v.waits
+	w.mu.Lock()
+	var over []*held
+	for p := range w.conns[conn] {
+		if !p.busy {
+			w.end(p)
+			over = append(over, p)
+		}
+	}
+	delete(w.conns, conn)
+	w.mu.Unlock()
+	for _, p := range over {
+		p.r.Reply(nil, nil)
 	}
 }
 

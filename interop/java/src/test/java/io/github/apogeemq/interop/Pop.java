@@ -1,5 +1,7 @@
 package io.github.apogeemq.interop;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
@@ -111,6 +113,15 @@ final class Pop {
         Answer answer = new Answer();
         api.ackMessageAsync(clients.cluster.broker, TIMEOUT_MILLIS, answer, header);
         return answer.get(TIMEOUT_MILLIS, TimeUnit.MILLISECONDS).getStatus() == AckStatus.OK;
+    }
+
+    /** Acknowledges messages by one request. */
+    void batchAck(List<MessageExt> messages) throws Exception {
+        List<String> receipts = new ArrayList<>();
+        messages.forEach(m -> receipts.add(receipt(m)));
+        Answer answer = new Answer();
+        api.batchAckMessageAsync(clients.cluster.broker, TIMEOUT_MILLIS, answer, topic, group, receipts);
+        assertEquals(AckStatus.OK, answer.get(TIMEOUT_MILLIS, TimeUnit.MILLISECONDS).getStatus());
     }
 
     /** Returns the new receipt. */

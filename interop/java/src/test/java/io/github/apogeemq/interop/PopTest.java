@@ -10,8 +10,10 @@ import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.CompletableFuture;
+import java.util.stream.Collectors;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageRequestMode;
 import org.junit.jupiter.api.Test;
@@ -153,6 +155,78 @@ class PopTest {
             inbox.await(60);
             Await.until("the group to have acknowledged 60", () -> clients.committed(group, topic) == 60);
             assertEquals(60, new TreeSet<>(inbox.bodies()).size());
+        }
+    }
+
+    @Test
+    void aConsumerThatDiesLeavesNothingBehind() throws Exception {
+        try (Clients clients = Clients.shared()) {
+            String topic = clients.topic(2);
+            String group = clients.group();
+            Pop dead = new Pop(clients, topic, group); // takes and never acknowledges
+            Set<String> sent = new TreeSet<>(Clients.sendBodies(clients.producer(), topic, "m", 20));
+            dead.popAll(20, 2 * SHORT_MILLIS);
+            Inbox inbox = new Inbox();
+            popper(clients, group, topic, inbox);
+            inbox.await(20);
+            assertEquals(sent, new TreeSet<>(inbox.bodies()));
+            for (MessageExt m : inbox.all()) {
+                assertEquals(1, m.getReconsumeTimes());
+            }
+        }
+    }
+
+    @Test
+    void orderIsKept() throws Exception {
+        try (Clients clients = Clients.shared()) {
+            String topic = clients.topic(1);
+            Pop pop = new Pop(clients, topic, clients.group());
+            List<String> sent = Clients.sendBodies(clients.producer(), topic, "m", 40);
+            List<MessageExt> first = pop.popAsync(-1, INVISIBLE_MILLIS, 0, true, "one").get();
+            assertEquals(sent.subList(0, 32), first.stream().map(Inbox::body).collect(Collectors.toList()));
+            assertEquals(List.of(), pop.popAsync(-1, INVISIBLE_MILLIS, 0, true, "two").get(), "the queue is blocked");
+            List<MessageExt> same = pop.popAsync(-1, SHORT_MILLIS, 0, true, "one").get();
+            assertEquals(sent.subList(0, 32), same.stream().map(Inbox::body).collect(Collectors.toList()));
+            assertEquals(0, same.get(0).getReconsumeTimes(), "the same attempt does not count");
+            List<MessageExt> again = pop.popAsync(-1, INVISIBLE_MILLIS, 10_000, true, "three").get();
+            assertEquals(sent.subList(0, 32), again.stream().map(Inbox::body).collect(Collectors.toList()));
+            assertEquals(1, again.get(0).getReconsumeTimes());
+            CompletableFuture<List<MessageExt>> rest = pop.popAsync(-1, INVISIBLE_MILLIS, 10_000, true, "four");
+            for (MessageExt m : again) {
+                assertTrue(pop.ack(m));
+            }
+            assertEquals(sent.subList(32, 40), rest.get().stream().map(Inbox::body).collect(Collectors.toList()));
+        }
+    }
+
+    @Test
+    void whatFailsTooOftenIsDead() throws Exception {
+        try (Clients clients = Clients.shared()) {
+            String topic = clients.topic(1);
+            String group = clients.group(config -> config.setRetryMaxTimes(2));
+            Pop pop = new Pop(clients, topic, group);
+            Clients.send(clients.producer(), message(topic, "bad"));
+            for (int attempt = 0; attempt <= 2; attempt++) {
+                assertEquals(attempt, pop.popAll(1, 10).get(0).getReconsumeTimes());
+            }
+            assertEquals(List.of("bad"), clients.read(MixAll.getDLQTopic(group), 1).bodies());
+        }
+    }
+
+    @Test
+    void batchesAreAcknowledged() throws Exception {
+        try (Clients clients = Clients.shared()) {
+            String topic = clients.topic(1);
+            String group = clients.group();
+            Pop pop = new Pop(clients, topic, group);
+            Clients.sendBodies(clients.producer(), topic, "m", 20);
+            List<MessageExt> messages = pop.popAll(20, 3 * SHORT_MILLIS);
+            pop.batchAck(messages.subList(0, 19));
+            Await.until("the group to have acknowledged 19", () -> clients.committed(group, topic) == 19);
+            List<MessageExt> again = pop.popAll(1, INVISIBLE_MILLIS);
+            assertEquals(Pop.bodies(messages.subList(19, 20)), Pop.bodies(again));
+            pop.batchAck(again); // of the retry topic
+            assertEquals(List.of(), pop.pop(INVISIBLE_MILLIS, 0));
         }
     }
 }
