@@ -148,6 +148,10 @@ bench: build ## Measure this build
 bench-peers: build ## Measure this build beside Apache RocketMQ and others
 	APOGEE_BIN=$(APOGEE_BIN) bench/peers.sh
 
+.PHONY: bench-scale
+bench-scale: build ## A start with a log of 6 GB, and 100,000 queues; needs 8 GiB of disk
+	APOGEE_BIN=$(APOGEE_BIN) bench/scale.sh
+
 .PHONY: clean
 clean: ## Remove what was built; ./data stays
 	rm -rf bin out interop/*/target examples/junit/target
