@@ -209,3 +209,36 @@ func TestHalfMessagesThatRocketMQPutBack(t *testing.T) {
 		}
 	})
 }
+
+// An open transaction keeps its half message's segment; once it is decided, the segment goes.
+func TestRetentionStopsAtOpenTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startRetainingNode(t, vfs.NewMem(), delay.DefaultLevels(), store.Retention{BytesMax: 512 << 10})
+		defer n.stop()
+		fill := func() {
+			for i := range 40 {
+				n.mustSend("T", 0, fmt.Sprint(i, strings.Repeat("x", 100<<10)))
+			}
+			time.Sleep(15 * time.Second)
+		}
+		fill()
+		open := n.prepared("open", message.PropCheckImmunity, "86400")
+		for range 4 {
+			fill()
+		}
+		if first := n.store.Log().First(); first == 0 || first > open.PhysicalOffset {
+			t.Errorf("the log begins at %d, and the half message at %d is open", first, open.PhysicalOffset)
+		}
+		half, _, err := n.store.RecordAt(open.PhysicalOffset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.committed(&half)
+		for range 4 {
+			fill()
+		}
+		if first := n.store.Log().First(); first < open.PhysicalOffset {
+			t.Errorf("the log still begins at %d", first)
+		}
+	})
+}

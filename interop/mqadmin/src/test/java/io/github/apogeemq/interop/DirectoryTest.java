@@ -34,7 +34,6 @@ class DirectoryTest {
     private static final String TOPIC = "DirectoryTopic";
     private static final String GROUP = "DirectoryGroup";
     private static final String SCHEDULE = "SCHEDULE_TOPIC_XXXX";
-    private static final String HALF = "RMQ_SYS_TRANS_HALF_TOPIC";
     private static final int MESSAGES = 200;
     private static final int LEVEL_30_SECONDS = 4;
     private static final int LEVEL_1_HOUR = 17;
@@ -47,6 +46,8 @@ class DirectoryTest {
     /** What the group has consumed, over all owners of the directory, and what came twice. */
     private final Set<String> consumed = ConcurrentHashMap.newKeySet();
     private final ConcurrentLinkedQueue<String> twice = new ConcurrentLinkedQueue<>();
+    /** Transactions that a broker has asked for. */
+    private final Set<String> asked = ConcurrentHashMap.newKeySet();
     private volatile String failing = "";
 
     @Test
@@ -132,24 +133,32 @@ class DirectoryTest {
             send(original, "first", MESSAGES, 0);
             send(original, "later", 1, LEVEL_30_SECONDS);
             send(original, "late", 1, LEVEL_1_HOUR);
-            sendHalf(original);
+            TransactionMQProducer transactions = transactions(original, "");
+            transactions.sendMessageInTransaction(message("half"), LocalTransactionState.UNKNOW);
+            transactions.sendMessageInTransaction(message("committed"), LocalTransactionState.COMMIT_MESSAGE);
+            transactions.shutdown();
             failing = "first7";
             DefaultMQPushConsumer consumer = consume(original);
-            Await.until("all but the failing message are consumed", () -> consumed.size() == MESSAGES - 1);
+            Await.until("all but the failing message are consumed", () -> consumed.size() == MESSAGES);
             consumer.shutdown();
         } finally {
             end.end(original);
         }
 
-        ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN);
+        ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN, "--transaction-check-interval", "500ms", "--transaction-time-out", "1s");
         apogee.start();
         try {
             failing = "";
             DefaultMQPushConsumer consumer = consume(apogee);
             send(apogee, "second", 20, 0);
-            Await.until("the retried, the delayed and the new messages are consumed: " + consumed.size(),
-                Await.MAX.multipliedBy(3), () -> consumed.size() == MESSAGES + 1 + 20);
-            assertTrue(consumed.contains("first7") && consumed.contains("later0"), () -> new TreeSet<>(consumed).toString());
+            TransactionMQProducer transactions = transactions(apogee, "half");
+            transactions.sendMessageInTransaction(message("open"), LocalTransactionState.UNKNOW);
+            transactions.sendMessageInTransaction(message("committed here"), LocalTransactionState.COMMIT_MESSAGE);
+            transactions.sendMessageInTransaction(message("rolled back"), LocalTransactionState.ROLLBACK_MESSAGE);
+            Await.until("the retried, the delayed, the new messages and those of transactions are consumed: " + consumed.size(),
+                Await.MAX.multipliedBy(3), () -> consumed.size() == MESSAGES + 1 + 20 + 3);
+            assertTrue(consumed.containsAll(List.of("first7", "later0", "half")), () -> new TreeSet<>(consumed).toString());
+            transactions.shutdown();
             consumer.shutdown();
             DefaultMQAdminExt admin = admin(apogee);
             List<MessageExt> found = admin.queryMessage(TOPIC, "first3", 10, 0, System.currentTimeMillis()).getMessageList();
@@ -165,11 +174,17 @@ class DirectoryTest {
         try {
             DefaultMQPushConsumer consumer = consume(original);
             send(original, "third", 5, 0);
-            Await.until("the newest messages are consumed", Await.MAX.multipliedBy(2), () -> consumed.size() == MESSAGES + 1 + 20 + 5);
+            asked.clear();
+            TransactionMQProducer transactions = transactions(original, "open");
+            transactions.sendMessageInTransaction(message("committed there"), LocalTransactionState.COMMIT_MESSAGE); // which brings it to the broker
+            Await.until("the newest messages, and one whose transaction was open, are consumed", Await.MAX.multipliedBy(5),
+                () -> consumed.size() == MESSAGES + 1 + 20 + 3 + 5 + 2);
+            asked.remove("committed"); // the original may have been killed before it had noted that
+            assertEquals(Set.of("open"), asked, "transactions that the original asks for");
+            transactions.shutdown();
             consumer.shutdown();
             DefaultMQAdminExt admin = admin(original);
-            assertEquals(MESSAGES + 1 + 20 + 5, messages(admin, TOPIC));
-            assertTrue(messages(admin, HALF) >= 1, "the half message is gone");
+            assertEquals(MESSAGES + 1 + 20 + 3 + 5 + 2, messages(admin, TOPIC));
             assertTrue(messages(admin, SCHEDULE) >= 3, "delayed messages are gone");
             List<MessageExt> found = admin.queryMessage(TOPIC, "second3", 10, 0, System.currentTimeMillis()).getMessageList();
             assertEquals(List.of("second3"), bodies(found));
@@ -198,22 +213,28 @@ class DirectoryTest {
         Await.until("the route is known", () -> !producer.fetchPublishMessageQueues("TBW102").isEmpty());
     }
 
-    private static void sendHalf(ApogeeProcess to) throws Exception {
+    private static Message message(String body) {
+        return new Message(TOPIC, body.getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** A producer that commits one message when it is asked, and leaves the others open. */
+    private TransactionMQProducer transactions(ApogeeProcess to, String commits) throws Exception {
         TransactionMQProducer producer = new TransactionMQProducer("DirectoryTransactions");
         producer.setTransactionListener(new TransactionListener() {
             @Override
             public LocalTransactionState executeLocalTransaction(Message message, Object argument) {
-                return LocalTransactionState.UNKNOW;
+                return (LocalTransactionState) argument;
             }
 
             @Override
             public LocalTransactionState checkLocalTransaction(MessageExt message) {
-                return LocalTransactionState.UNKNOW;
+                String body = new String(message.getBody(), StandardCharsets.UTF_8);
+                asked.add(body);
+                return body.equals(commits) ? LocalTransactionState.COMMIT_MESSAGE : LocalTransactionState.UNKNOW;
             }
         });
         start(producer, to);
-        producer.sendMessageInTransaction(new Message(TOPIC, "half".getBytes(StandardCharsets.UTF_8)), null);
-        producer.shutdown();
+        return producer;
     }
 
     private DefaultMQPushConsumer consume(ApogeeProcess from) throws Exception {
