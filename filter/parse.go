@@ -11,8 +11,10 @@ import (
 
 // Limits of an expression; RocketMQ's are its stack.
 const (
-	nestingMax = 500  // parentheses, NOT and signs within one another
-	nodesMax   = 4096 // properties, literals outside of IN lists, and what combines them
+	// nestingMax bounds parentheses, NOT and signs within one another.
+	nestingMax = 500
+	// nodesMax bounds properties, literals outside of IN lists, and what combines them.
+	nodesMax = 4096
 )
 
 // Filter is a compiled expression. It may be used by many goroutines at once.
