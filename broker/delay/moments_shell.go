@@ -48,8 +48,9 @@ func newMomentsShell(d *Delays) *momentsShell {
 func (t *momentsShell) turn() (worked bool, wake int64) {
 	// What is told now was appended before: the queue shows it first.
 	t.events = t.read(t.events)
-	if err := t.follow(); err != nil {
-		t.complain("the index of timed messages cannot be read", err)
+	failed := t.follow()
+	if failed != nil {
+		t.complain("the index of timed messages cannot be read", failed)
 	}
 	for _, f := range t.events {
 		f()
@@ -65,9 +66,12 @@ func (t *momentsShell) turn() (worked bool, wake int64) {
 	if rest := t.carry.restUntil; t.carry.before > 0 && !t.carry.busy && (wake == timer.Never || rest < wake) {
 		wake = rest
 	}
-	if !worked && !t.count() && !t.watched {
+	if worked = worked || t.count(); !worked && failed == nil && !t.watched {
 		t.watched = t.queue.Wait(t, t.next)
 		worked = !t.watched
+	}
+	if retry := t.s.now().Elapsed + retryMS; failed != nil && (wake == timer.Never || retry < wake) {
+		wake = retry
 	}
 	messages, bytes := t.moments.Count()
 	t.messages.Store(messages)
@@ -87,6 +91,9 @@ func (t *momentsShell) complain(what string, err error) {
 	}
 	t.refused = true
 }
+
+// retryMS is the pause after the index could not be read.
+const retryMS = 1000
 
 // followMax is how many new entries of the queue one turn takes.
 const followMax = 8192
@@ -153,16 +160,18 @@ func (t *momentsShell) load() bool {
 	return true
 }
 
-// count counts some of what waited at the start; false when all is.
+// count counts some of what waited at the start; false when all is, or nothing can be read.
 func (t *momentsShell) count() bool {
 	from, more := t.moments.Uncounted()
 	if !more {
 		return false
 	}
-	if items, last, all, err := t.waiting(from, timer.MomentsLoad); err == nil {
-		t.moments.Counted(items, last, all)
+	items, last, all, err := t.waiting(from, timer.MomentsLoad)
+	if err != nil {
+		t.complain("timed messages cannot be counted", err)
+		return false
 	}
-	t.tell(func() {}) // another turn
+	t.moments.Counted(items, last, all)
 	return true
 }
 
