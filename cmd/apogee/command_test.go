@@ -278,3 +278,11 @@ func TestProgressLine(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A dead letter that came out of a transaction is sent again as an ordinary message: as a half message it would wait for ever.
+func TestDeadLettersOfTransactionsAreSentAsOrdinaryMessages(t *testing.T) {
+	committed := []byte("TRAN_MSG\x01true\x02PGROUP\x01P\x02UNIQ_KEY\x01id\x02__CRC32#\x010123456789\x02")
+	if got := string(message.AppendWithout(nil, committed, brokerProperties...)); got != "PGROUP\x01P\x02UNIQ_KEY\x01id\x02" {
+		t.Errorf("sent again with %q", got)
+	}
+}

@@ -208,7 +208,7 @@ func (f *resend) forEach(ctx context.Context, cl *cluster, topic string, do func
 // brokerProperties are set by brokers on what they store or deliver, and would be wrong in a new message.
 var brokerProperties = []string{
 	message.PropCRC, message.PropWait, message.PropDelay, message.PropMinOffset, message.PropMaxOffset, message.PropRealTopic,
-	message.PropRealQueueID, message.PropMaxReconsumeTimes,
+	message.PropRealQueueID, message.PropMaxReconsumeTimes, message.PropTransaction, // its transaction has ended
 }
 
 // send stores one dead letter again.
