@@ -199,6 +199,21 @@ func TestPoppedTooOftenIsDead(t *testing.T) {
 	}
 }
 
+// A message whose properties have no room for the broker's comes again as it is.
+func TestLongPropertiesComeAgain(t *testing.T) {
+	n := startNode(t, nil)
+	long := strings.Repeat("x", 32650)
+	n.send(sendFields.with("properties", "k\x01"+long+"\x02UNIQ_KEY\x01id\x02"), "long")
+	if list, _, _ := n.pop(popFields.with("invisibleTime", "1")); len(list) != 1 {
+		t.Fatalf("popped %d", len(list))
+	}
+	list, _, _ := n.pop(popFields.with("pollTime", "10000"))
+	if len(list) != 1 || list[0].ReconsumeTimes != 1 || string(message.Property(list[0].Properties, "k")) != long {
+		t.Fatalf("popped %d again", len(list))
+	}
+	n.ack(list[0])
+}
+
 // More deliveries than are kept in memory are acknowledged, and come again, after a crash too.
 func TestManyDeliveriesAtOnce(t *testing.T) {
 	fs := vfs.NewCrashableMem()

@@ -51,7 +51,7 @@ func (v *Service) readAck(r *remoting.Request, h *protocol.AckHeader) (pop.Recei
 	return receipt, nil
 }
 
-// popAck acknowledges a message of a delivery.
+// ack acknowledges a message of a delivery.
 func (v *Service) ack(k Key, id pop.RunID, offset int64) error {
 	if id.Number == pop.OrderedNumber {
 		return v.change(k, id, offset, func(q *queue) ([]pop.Write, pop.Outcome) {
@@ -63,13 +63,11 @@ func (v *Service) ack(k Key, id pop.RunID, offset int64) error {
 	})
 }
 
-// popChange applies a change of a delivery. A delivery that is not there, although its time is not over, was acknowledged.
+// change applies a change of a delivery. A delivery that is not there, although its time is not over, was acknowledged.
 func (v *Service) change(k Key, id pop.RunID, offset int64, change func(q *queue) ([]pop.Write, pop.Outcome)) error {
-	over := protocol.Errorf(protocol.RespNoMessage, "the receipt is not valid any more: offset %d of queue %d, topic %s, was delivered to group %s at %d; its time is over",
-		offset, k.Queue, k.Topic, k.Group, id.Time)
 	q := v.table.find(k)
 	if q == nil {
-		return over
+		return errOver(k, id, offset)
 	}
 	q.mu.Lock()
 	if id.Number != pop.OrderedNumber {
@@ -89,9 +87,15 @@ func (v *Service) change(k Key, id pop.RunID, offset int64, change func(q *queue
 		v.wakeQueue(k)
 	}
 	if outcome == pop.Over && (id.Number == pop.OrderedNumber || id.Deadline <= now) {
-		return over
+		return errOver(k, id, offset)
 	}
 	return nil
+}
+
+// errOver refuses a receipt whose time is over.
+func errOver(k Key, id pop.RunID, offset int64) error {
+	return protocol.Errorf(protocol.RespNoMessage, "the receipt is not valid any more: offset %d of queue %d, topic %s, was delivered to group %s at %d; its time is over",
+		offset, k.Queue, k.Topic, k.Group, id.Time)
 }
 
 func (v *Service) batchAck(r *remoting.Request) (*remoting.Response, error) {

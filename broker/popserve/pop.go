@@ -14,7 +14,7 @@ import (
 	"github.com/apogeemq/apogee/store"
 )
 
-// POP: POP_MESSAGE (200050). Acknowledgements are in pop_ack.go, waiting pops in pop_wait.go, deliveries that are over in pop_shell.go.
+// POP: POP_MESSAGE (200050). Acknowledgements are in ack.go, waiting pops in wait.go, deliveries that are over in shell.go.
 //
 // What clients see: the checks of RocketMQ in its order (PopMessageProcessor); up to 32 messages of one queue or of all, of the group's
 // retry topic too: before the others in one pop of five, after them otherwise. What was handed out is invisible until it is acknowledged
@@ -377,6 +377,12 @@ func (p *request) deliver(f *found, q *queue, s source, start int64, result *sto
 	f.bytes += result.Bytes
 }
 
+// notGiven are properties of a stored retry that clients do not get; addedByBrokers are those that they can do without, too.
+var (
+	notGiven       = []string{message.PropCRC, message.PropPopRetired, message.PropPopCheckpoint}
+	addedByBrokers = append([]string{message.PropRegion, message.PropTraceSwitch, message.PropCluster, message.PropFirstPopTime, message.PropOriginGroup}, notGiven...)
+)
+
 // recode adds messages of a retry topic to the answer: under the topic's own name, with their receipts.
 func (p *request) recode(f *found, s source, receipt *pop.Receipt, result *store.Result) {
 	for raw := bytes.Join(result.Slices, nil); len(raw) > 0; {
@@ -387,9 +393,11 @@ func (p *request) recode(f *found, s source, receipt *pop.Receipt, result *store
 		}
 		raw = raw[n:]
 		r.Topic = p.topic.Name
-		r.Properties = message.AppendWithout(nil, r.Properties, message.PropCRC, message.PropPopRetired, message.PropPopCheckpoint)
-		r.Properties = message.AppendProperty(r.Properties, message.PropPopCheckpoint,
-			receipt.AppendReceipt(nil, s.key.Topic, p.v.host.Name(), r.QueueID, r.QueueOffset))
+		stored, ck := r.Properties, receipt.AppendReceipt(nil, s.key.Topic, p.v.host.Name(), r.QueueID, r.QueueOffset)
+		r.Properties = message.AppendProperty(message.AppendWithout(nil, stored, notGiven...), message.PropPopCheckpoint, ck)
+		if r.EncodedPropertiesSize() > message.MaxPropertiesSize { // what brokers add to every message has to give way
+			r.Properties = message.AppendProperty(message.AppendWithout(nil, stored, addedByBrokers...), message.PropPopCheckpoint, ck)
+		}
 		out := make([]byte, r.EncodedSize())
 		r.Encode(out, crc32.ChecksumIEEE(r.Body))
 		f.slices, f.bytes = append(f.slices, out), f.bytes+len(out)

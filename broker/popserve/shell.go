@@ -167,8 +167,12 @@ func (v *Service) addRevived(batch *store.Batch, q *queue, run *pop.Run, offset 
 		return err
 	}
 	r, _, err := message.Decode(raw)
+	if err == nil {
+		err = r.Verify(raw)
+	}
 	if err != nil {
-		return fmt.Errorf("offset %d: %w", offset, err)
+		v.log.Error("a damaged message is not delivered again", "group", q.key.Group, "topic", q.key.Topic, "queue", q.key.Queue, "offset", offset, "error", err)
+		return nil
 	}
 	name := q.key.Topic
 	if !isRetry(name) {
@@ -187,8 +191,12 @@ func (v *Service) addRevived(batch *store.Batch, q *queue, run *pop.Run, offset 
 		return fmt.Errorf("topic %s has no queue", name)
 	}
 	ends := run.Without(offset)
+	original := r.Properties
 	r.Properties = properties(&r, q.key, run, retiredText(ends), failed)
 	r.Topic, r.PreparedOffset = target.Name, r.PhysicalOffset
+	if r.EncodedPropertiesSize() > message.MaxPropertiesSize { // without a place for ours: a replay would deliver it twice
+		r.Properties, r.PreparedOffset = message.AppendWithout(nil, original, message.PropCRC), 0
+	}
 	if !run.Suspend {
 		r.ReconsumeTimes++
 	}

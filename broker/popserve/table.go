@@ -315,10 +315,10 @@ func (v *Service) DropTopic(topic string) {
 	}
 }
 
-// popRetired is what a message that was delivered again says of the delivery that it ends: the run's entry, and what is left of it.
+// retiredText is what a message that was delivered again says of the delivery that it ends: the run's entry, and what is left of it.
 func retiredText(w pop.Write) string { return fmt.Sprintf("%x.%x", w.Key, w.Value) }
 
-// retiredPop reads it.
+// retired reads it.
 func retired(k Key, text string) ([]store.Mutation, error) {
 	first, second, _ := strings.Cut(text, ".")
 	key, err := hex.DecodeString(first)

@@ -50,7 +50,7 @@ type held struct {
 	busy bool           // being served; guarded by the waits' mu
 }
 
-// popWatch waits at a queue's end for a line.
+// watch waits at a queue's end for a line.
 type watch struct {
 	v      *Service
 	line   *line
