@@ -151,3 +151,24 @@ func TestRetryTopicsAreFilteredByTheirMessagesTopics(t *testing.T) {
 	n.wantPulled(all, "6 7 other", 9)
 	n.wantPulled(pullFields.with("topic", retry), "0 1 2 3 4 5 6 7 other", 9)
 }
+
+// A pop passes over what its expression does not want; that counts as consumed.
+func TestSQLDecidesWhatIsPopped(t *testing.T) {
+	n := startNode(t, nil)
+	for a := range 10 {
+		n.numbered(a)
+	}
+	list, _, _ := n.pop(popFields.with("expType", protocol.ExpressionSQL92, "exp", "a > 7 OR a = 2"))
+	var got []message.Record
+	for _, m := range list {
+		got = append(got, m.Record)
+		n.ack(m)
+	}
+	if bodies(got) != "2 8 9" {
+		t.Errorf("popped %q", bodies(got))
+	}
+	var offset protocol.OffsetResult
+	if n.ok(protocol.ReqQueryConsumerOffset, offsetFields, nil, &offset); offset.Offset != 10 {
+		t.Errorf("the group is at %d, want 10", offset.Offset)
+	}
+}
