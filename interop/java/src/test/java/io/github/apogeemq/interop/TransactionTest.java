@@ -135,7 +135,7 @@ class TransactionTest {
             TransactionMQProducer second = producer(clients, group, decider);
             send(second, message(topic, "own"), LocalTransactionState.COMMIT_MESSAGE); // which brings it to the broker
             clients.read(topic, 2).awaitExactly(List.of("orphan", "own"));
-            assertEquals(1, decider.times("orphan"));
+            assertTrue(decider.times("orphan") >= 1); // a slow answer is asked for again
         }
     }
 
