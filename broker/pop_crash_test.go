@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -14,7 +15,9 @@ import (
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
+	"github.com/apogeemq/apogee/store/commitlog"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 )
 
 // popClient pops topic T for group G, in virtual time, and knows what it may and may not be given.
@@ -145,6 +148,45 @@ func (c *popClient) crash() {
 	c.start()
 }
 
+// rebuild stops the broker, deletes the view, and starts it again: the state must be as it was.
+func (c *popClient) rebuild() {
+	c.n.pop.Record()
+	synctest.Wait()
+	before := c.state()
+	c.n.stop()
+	if err := c.fs.RemoveAll("store/view"); err != nil {
+		c.t.Fatal(err)
+	}
+	s, _, err := store.Open(store.Config{
+		FS: c.fs, Files: commitlog.NewVFSFiles(c.fs), Dir: "store", SegmentBytes: 256 << 10, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		DueTime: delay.Levels{0}.DueTime, Retired: Retired, Pending: Pending,
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.n.store = s
+	if diff := cmp.Diff(before, c.state()); diff != "" {
+		c.t.Error("the view that was made anew differs", diff)
+	}
+	if err := s.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.start()
+}
+
+// state reads what the broker has of POP.
+func (c *popClient) state() map[string]string {
+	state := map[string]string{}
+	err := c.n.store.State("pop", func(key string, value []byte) error {
+		state[key] = fmt.Sprintf("%x", value)
+		return nil
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return state
+}
+
 // Messages are popped, acknowledged, left alone, and the broker crashes: what was acknowledged stays so, the rest comes again, and nothing
 // before its time.
 func TestCrashesLoseNothingThatIsPopped(t *testing.T) {
@@ -166,6 +208,7 @@ func TestCrashesLoseNothingThatIsPopped(t *testing.T) {
 					c.crash()
 				}
 			}
+			c.rebuild()
 			for idle := 0; idle < 3; idle++ { // of 5 s each: longer than any delivery
 				for c.pop(time.Hour, 5*time.Second) > 0 {
 					idle = 0
