@@ -145,7 +145,8 @@ class DirectoryTest {
             end.end(original);
         }
 
-        ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN, "--transaction-check-interval", "500ms", "--transaction-time-out", "1s");
+        ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN, "--transaction-check-interval", "500ms", "--transaction-time-out", "1s",
+            "--transaction-check-max", "100000");
         apogee.start();
         try {
             failing = "";
