@@ -23,7 +23,7 @@ type model struct {
 	t          *rapid.T
 	q          Queue
 	disk       map[string][]byte
-	now, end   int64
+	now        int64
 	next       int64
 	number     int32
 	deliveries []*delivery
