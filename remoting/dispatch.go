@@ -121,12 +121,13 @@ func (e *serverEnd) frame(c *Conn, b []byte) error {
 }
 
 // endRound ends what the sink was given of this read.
-func (e *serverEnd) endRound(*Conn) {
+func (e *serverEnd) endRound(c *Conn) {
 	if e.round == nil {
 		return
 	}
 	if e.handled {
 		e.handled = false
+		e.s.gate.sent(c.received)
 		e.sink.EndRound()
 	}
 	e.round.used = 0

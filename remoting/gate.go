@@ -3,6 +3,7 @@ package remoting
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,10 +11,13 @@ import (
 // answer written, as soon as it is there, whatever the lanes have to do. Go looks at the network only when a processor has nothing else
 // to run, or every 10 ms; so a worker also steps behind everybody else after each turn.
 //
+// Lenient workers, those of pulls, pass freely while nobody sends: a drain may have all processors.
+//
 // Workers take turns, the longest waiting first. One that is blocked, in a read of the disk or a wait for another node, does not count:
 // whoever holds a turn for longer than gateStall gives its place to another.
 type gate struct {
-	limit int
+	limit    int
+	lastSend atomic.Int64 // Unix time in ns
 
 	mu      sync.Mutex // guards what follows
 	wake    sync.Cond
@@ -26,13 +30,17 @@ type gate struct {
 
 // turn is a worker's stay behind the gate.
 type turn struct {
-	began time.Time
-	stuck bool
+	lenient bool
+	free    bool // it passed freely
+	began   time.Time
+	stuck   bool
 }
 
 const (
 	// gateTurn is how long a worker goes on with requests before others have their turn.
 	gateTurn = 100 * time.Microsecond
+	// gateCalm is how long after a send lenient workers still wait for their turns.
+	gateCalm = 200 * time.Millisecond
 	// gateStall is after what time a worker counts as blocked.
 	gateStall = 2 * time.Millisecond
 )
@@ -43,10 +51,13 @@ func newGate() *gate {
 	return g
 }
 
-// enter waits for a turn. A gate that is nil is always open.
+// sent tells of a send that was read at a time.
+func (g *gate) sent(at time.Time) { g.lastSend.Store(at.UnixNano()) }
+
+// enter waits for a turn.
 func (g *gate) enter(t *turn) {
-	if g == nil {
-		t.began = time.Now()
+	if now := time.Now(); t.lenient && now.UnixNano()-g.lastSend.Load() > int64(gateCalm) {
+		t.began, t.free = now, true
 		return
 	}
 	g.mu.Lock()
@@ -65,7 +76,7 @@ func (g *gate) enter(t *turn) {
 	} else {
 		g.running++
 	}
-	t.began, t.stuck = time.Now(), false
+	t.began, t.stuck, t.free = time.Now(), false, false
 	g.holders = append(g.holders, t)
 	g.mu.Unlock()
 	if waited {
@@ -75,7 +86,7 @@ func (g *gate) enter(t *turn) {
 
 // leave ends a turn. Whoever waits longest takes it over.
 func (g *gate) leave(t *turn) {
-	if g == nil {
+	if t.free {
 		return
 	}
 	g.mu.Lock()

@@ -175,7 +175,7 @@ func (l *lane) purge(c *Conn) {
 }
 
 func (l *lane) work() {
-	var t turn
+	t := turn{lenient: l.kind == LanePull}
 	l.gate.enter(&t)
 	l.mu.Lock()
 	l.starting--

@@ -58,6 +58,7 @@ type Server struct {
 	env     env
 	routes  routeTable
 	lanes   [laneCount]*lane
+	gate    *gate
 	metrics serverMetrics
 	own     func() (*tls.Config, error) // the self-signed certificate, made once
 
@@ -134,7 +135,7 @@ func (s *Server) makeRoutes() error {
 	if s.cfg.Authorize == nil && s.cfg.Admit == nil {
 		check = nil
 	}
-	g := newGate()
+	s.gate = newGate()
 	for kind, limits := range DefaultLanes() {
 		if l, ok := s.cfg.Lanes[kind]; ok {
 			limits = l
@@ -142,10 +143,7 @@ func (s *Server) makeRoutes() error {
 		if limits.Workers < 1 || limits.Queue < 0 {
 			return fmt.Errorf("lane %s: Workers=%d, Queue=%d: at least one worker is needed", kind, limits.Workers, limits.Queue)
 		}
-		s.lanes[kind] = newLane(kind, kind.String(), limits, g, check)
-		if kind == LanePull {
-			s.lanes[kind].gate = nil
-		}
+		s.lanes[kind] = newLane(kind, kind.String(), limits, s.gate, check)
 	}
 	for _, r := range s.cfg.Routes {
 		if r.Lane >= laneCount {
