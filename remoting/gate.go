@@ -11,7 +11,7 @@ import (
 // answer written, as soon as it is there, whatever the lanes have to do. Go looks at the network only when a processor has nothing else
 // to run, or every 10 ms; so a worker also steps behind everybody else after each turn.
 //
-// Lenient workers, those of pulls, pass freely while nobody sends: a drain may have all processors.
+// Lenient workers pass freely.
 //
 // Workers take turns, the longest waiting first. One that is blocked, in a read of the disk or a wait for another node, does not count:
 // whoever holds a turn for longer than gateStall gives its place to another.
@@ -39,7 +39,7 @@ type turn struct {
 const (
 	// gateTurn is how long a worker goes on with requests before others have their turn.
 	gateTurn = 100 * time.Microsecond
-	// gateCalm is how long after a send lenient workers still wait for their turns.
+	// gateCalm is how long after the last send nobody is said to send.
 	gateCalm = 200 * time.Millisecond
 	// gateStall is after what time a worker counts as blocked.
 	gateStall = 2 * time.Millisecond
@@ -54,10 +54,13 @@ func newGate() *gate {
 // sent tells of a send that was read at a time.
 func (g *gate) sent(at time.Time) { g.lastSend.Store(at.UnixNano()) }
 
+// calm tells whether nobody sends.
+func (g *gate) calm() bool { return time.Now().UnixNano()-g.lastSend.Load() > int64(gateCalm) }
+
 // enter waits for a turn.
 func (g *gate) enter(t *turn) {
-	if now := time.Now(); t.lenient && now.UnixNano()-g.lastSend.Load() > int64(gateCalm) {
-		t.began, t.free = now, true
+	if t.lenient {
+		t.began, t.free = time.Now(), true
 		return
 	}
 	g.mu.Lock()

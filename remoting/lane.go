@@ -174,8 +174,17 @@ func (l *lane) purge(c *Conn) {
 	dropAll(first)
 }
 
+// lenient tells whether a worker may pass the gate freely: with pulls, while nobody sends, or hardly any wait. A drain may have all
+// processors, and consumers that keep up with producers are not held up. The caller holds mu.
+func (l *lane) lenient() bool {
+	return l.kind == LanePull && (l.queued < l.limits.Workers || l.gate.calm())
+}
+
 func (l *lane) work() {
-	t := turn{lenient: l.kind == LanePull}
+	var t turn
+	l.mu.Lock()
+	t.lenient = l.lenient()
+	l.mu.Unlock()
 	l.gate.enter(&t)
 	l.mu.Lock()
 	l.starting--
@@ -184,6 +193,7 @@ func (l *lane) work() {
 		if r == nil {
 			break
 		}
+		t.lenient = l.lenient()
 		l.mu.Unlock()
 		l.serve(r)
 		l.gate.pass(&t)
