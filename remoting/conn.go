@@ -464,10 +464,15 @@ func (c *Conn) flush() {
 	c.flushLocked(false)
 }
 
-// flushLocked is flush by whoever has set flushing; it takes over the lock. Who must not wait (atOnce) writes what the socket takes, which
-// nearly always is all there is, and leaves the rest to a goroutine: to start one for each answer would cost more than the write.
+// flushLocked is flush by whoever has set flushing; it takes over the lock. Who must not wait (atOnce) writes what there is and the socket
+// takes, which nearly always is all, and leaves the rest to a goroutine: to start one for each answer would cost more than the write.
 func (c *Conn) flushLocked(atOnce bool) {
-	for c.begun != nil || (c.out != nil && !c.closed) {
+	for first := true; c.begun != nil || (c.out != nil && !c.closed); first = false {
+		if atOnce && !first { // others add to it as fast as it is written
+			c.mu.Unlock()
+			go c.flushFunc()
+			return
+		}
 		b := c.begun
 		if b == nil {
 			b, c.out = c.out, nil
