@@ -199,6 +199,10 @@ func TestHostilePeersAreNotNoticed(t *testing.T) {
 	startPush(t, c, group, topic, everything, &in)
 	sends, before := beside(t, p, topic, func() { time.Sleep(2 * time.Second) })
 	in.wait(t, sends)
+	conn := dialFrom(t, c.Broker, 0) // the broker asks the name server for the route, over a connection that it keeps
+	conn.Write(frameOf(400, "", fmt.Appendf(nil, `{"topic":%q,"consumerGroup":%q,"clientId":"c","strategyName":"AVG","messageModel":"CLUSTERING"}`, topic, group)))
+	readFrame(t, conn)
+	conn.Close()
 	idle, figures := measureUse(t, s), metrics(t, s)
 	more, meanwhile := beside(t, p, topic, func() {
 		for _, addr := range []string{c.Broker, c.NameServer} {
