@@ -38,6 +38,7 @@ class DirectoryTest {
     private static final int LEVEL_30_SECONDS = 4;
     private static final int LEVEL_1_HOUR = 17;
     private static final int LEAVE_SECONDS_MAX = 30;
+    private static final int COMMIT_MILLIS = 500;
 
     /** When timed messages fall due: while Apogee has the directory, and when the original has it again. */
     private static final long SOON_MILLIS = 30_000;
@@ -140,7 +141,7 @@ class DirectoryTest {
             failing = "first7";
             DefaultMQPushConsumer consumer = consume(original);
             Await.until("all but the failing message are consumed", () -> consumed.size() == MESSAGES);
-            consumer.shutdown();
+            stop(consumer, original);
         } finally {
             end.end(original);
         }
@@ -160,7 +161,7 @@ class DirectoryTest {
                 Await.MAX.multipliedBy(3), () -> consumed.size() == MESSAGES + 1 + 20 + 3);
             assertTrue(consumed.containsAll(List.of("first7", "later0", "half")), () -> new TreeSet<>(consumed).toString());
             transactions.shutdown();
-            consumer.shutdown();
+            stop(consumer, apogee);
             DefaultMQAdminExt admin = admin(apogee);
             List<MessageExt> found = admin.queryMessage(TOPIC, "first3", 10, 0, System.currentTimeMillis()).getMessageList();
             assertEquals(List.of("first3"), bodies(found));
@@ -243,6 +244,7 @@ class DirectoryTest {
         consumer.setNamesrvAddr(from.nameServer());
         consumer.setInstanceName("consumer" + System.nanoTime());
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.setPersistConsumerOffsetInterval(COMMIT_MILLIS);
         consumer.subscribe(TOPIC, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             for (MessageExt message : messages) {
@@ -259,6 +261,14 @@ class DirectoryTest {
         });
         consumer.start();
         return consumer;
+    }
+
+    /** Stops a consumer once all that it consumed is committed: its last commits are one-way, and its end may overtake them. */
+    private static void stop(DefaultMQPushConsumer consumer, ApogeeProcess owner) throws Exception {
+        DefaultMQAdminExt admin = admin(owner);
+        Await.until("what was consumed is committed", () -> admin.examineConsumeStats(GROUP, TOPIC).computeTotalDiff() == 0);
+        admin.shutdown();
+        consumer.shutdown();
     }
 
     private static DefaultMQAdminExt admin(ApogeeProcess of) throws Exception {
