@@ -205,7 +205,9 @@ func checkIdle(t *testing.T, s *harness.Server, idle use) {
 	}
 	fmt.Printf("idle: goroutines=%d (before %d) files=%d (before %d)\n", now.goroutines, idle.goroutines, len(now.files), len(idle.files))
 	if now.exceeds(idle) {
-		t.Errorf("more goroutines or files than before the first client; open before: %q, now: %q", idle.files, now.files)
+		goroutines, err := s.Goroutines()
+		t.Errorf("more goroutines or files than before the first client; open before: %q, now: %q; running (%v):\n%s",
+			idle.files, now.files, err, goroutines)
 	}
 }
 

@@ -2,7 +2,8 @@
 //
 //	gotest RESULTS.json [arguments of go test]
 //
-// It prints what go test prints: with -v all, otherwise packages and what failed.
+// It prints what go test prints: with -v all, otherwise packages and what failed. With -v, where that is
+// far up, the tests that failed are printed again at the end.
 package main
 
 import (
@@ -57,6 +58,7 @@ func run(results string, args []string, out io.Writer) error {
 			break
 		}
 	}
+	p.again()
 	if err := test.Wait(); err != nil {
 		return fmt.Errorf("go test %s: %w", strings.Join(args, " "), err)
 	}
@@ -66,11 +68,15 @@ func run(results string, args []string, out io.Writer) error {
 // event is one of `go doc test2json`.
 type event struct{ Action, Package, Test, Output string }
 
+// againMax is how many lines of a failed test are printed again: its first and its last ones.
+const againMax = 100
+
 // printer holds back what a test prints until the test has failed.
 type printer struct {
 	out     io.Writer
 	verbose bool
 	held    map[[2]string][]string // by package and test
+	failed  [][2]string
 }
 
 func (p *printer) line(line string) {
@@ -80,15 +86,32 @@ func (p *printer) line(line string) {
 		return
 	}
 	test := [2]string{e.Package, e.Test}
-	switch {
-	case e.Output != "" && (p.verbose || e.Test == "" && e.Output != "PASS\n"):
+	if e.Output != "" && (p.verbose || e.Test == "" && e.Output != "PASS\n") {
 		fmt.Fprint(p.out, e.Output)
+	}
+	switch {
+	case e.Test == "":
 	case e.Output != "":
 		p.held[test] = append(p.held[test], e.Output)
+	case e.Action == "fail" && p.verbose:
+		p.failed = append(p.failed, test)
 	case e.Action == "fail":
 		fmt.Fprint(p.out, strings.Join(p.held[test], ""))
 		delete(p.held, test)
 	case e.Action == "pass", e.Action == "skip":
 		delete(p.held, test)
+	}
+}
+
+// again prints what tests that failed have printed, in a form that nobody counts as one more failure.
+func (p *printer) again() {
+	for _, test := range p.failed {
+		lines := p.held[test]
+		fmt.Fprintf(p.out, "failed: %s %s\n", test[0], test[1])
+		for i, line := range lines {
+			if i < againMax/2 || i >= len(lines)-againMax/2 {
+				fmt.Fprintf(p.out, "  | %s", line)
+			}
+		}
 	}
 }

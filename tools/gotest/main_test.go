@@ -25,13 +25,15 @@ no event
 		want    string
 	}{
 		{false, "bad\n--- FAIL: TestBad (0.00s)\nFAIL\nFAIL\tp\t0.1s\nq.go:1: syntax error\nno event\n"},
-		{true, "good\nbad\n--- PASS: TestGood (0.00s)\n--- FAIL: TestBad (0.00s)\nFAIL\nFAIL\tp\t0.1s\nq.go:1: syntax error\nno event\n"},
+		{true, "good\nbad\n--- PASS: TestGood (0.00s)\n--- FAIL: TestBad (0.00s)\nFAIL\nFAIL\tp\t0.1s\nq.go:1: syntax error\nno event\n" +
+			"failed: p TestBad\n  | bad\n  | --- FAIL: TestBad (0.00s)\n"},
 	} {
 		var b strings.Builder
 		p := printer{out: &b, verbose: c.verbose, held: map[[2]string][]string{}}
 		for line := range strings.Lines(events) {
 			p.line(line)
 		}
+		p.again()
 		if b.String() != c.want {
 			t.Errorf("verbose %v: got\n%s\nwant\n%s", c.verbose, b.String(), c.want)
 		}

@@ -3,6 +3,7 @@ package harness
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -159,6 +160,17 @@ func (s *Server) LogTail() string { return logTail(s.log) }
 
 // OpenFiles are the files and sockets of the process: known on Linux, none elsewhere.
 func (s *Server) OpenFiles() ([]string, error) { return s.process.OpenFiles() }
+
+// Goroutines are the stacks that the server's goroutines are in, with how many are in each.
+func (s *Server) Goroutines() (string, error) {
+	response, err := s.http.Get("http://" + address(s.ports.admin) + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return string(text), err
+}
 
 // Metrics reads those of the server's figures that have no labels.
 func (s *Server) Metrics() (map[string]float64, error) {
