@@ -53,6 +53,9 @@ func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
+	if p.readsPending() {
+		return p.pending()
+	}
 	if p.h.SysFlag&protocol.PullCommitOffset != 0 && p.h.CommitOffset >= 0 && b.c.ID == 0 {
 		k := offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}
 		if err := b.offsets.checkRoom(k); err != nil {

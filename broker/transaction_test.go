@@ -371,3 +371,50 @@ func (n *node) maxOffset(topic string) int64 {
 	n.ok(protocol.ReqGetMaxOffset, queueFields.with("topic", topic), nil, &r)
 	return r.Offset
 }
+
+// listed returns the half messages that RocketMQ's group of transactions is given, from an offset on.
+func (n *node) listed(from string) []message.Record {
+	n.t.Helper()
+	answer := n.call(protocol.ReqPullMessage, pullFields.with("topic", message.TopicHalf, "consumerGroup", message.GroupTransactions,
+		"queueOffset", from, "maxMsgNums", "2"), nil)
+	var r protocol.PullResult
+	if err := protocol.DecodeHeader(answer.Fields, &r); err != nil {
+		n.t.Fatal(err)
+	}
+	list := n.records(answer.Body)
+	if want := protocol.RespPullNotFound; len(list) == 0 && (answer.Code != int32(want) || r.NextOffset != r.MaxOffset) {
+		n.t.Errorf("nothing pending from %s on is answered %s, %+v", from, protocol.ResponseCode(answer.Code), r)
+	}
+	if len(list) == 2 && r.NextOffset != list[1].QueueOffset+1 {
+		n.t.Errorf("after offset %d comes %d", list[1].QueueOffset, r.NextOffset)
+	}
+	return list
+}
+
+func TestPendingHalfMessagesAreListedWithTheirChecks(t *testing.T) {
+	n := startNode(t, quickChecks(1000))
+	n.group("G")
+	var halves []protocol.SendResult
+	for i := range 5 {
+		halves = append(halves, n.send(halfFields(fmt.Sprint("id", i), message.PropCheckImmunity, strconv.Itoa(3600*(i%2))), fmt.Sprint(i)))
+	}
+	n.end(halves[0], commit)
+	n.end(halves[3], rollback)
+	if got := bodies(n.listed("0")); got != "1 2" {
+		t.Errorf("pending are %q, want two of those that are not decided", got)
+	}
+	if got := bodies(n.listed(fmt.Sprint(halves[2].QueueOffset + 1))); got != "4" {
+		t.Errorf("then %q", got)
+	}
+	if got := n.listed(fmt.Sprint(halves[4].QueueOffset + 1)); len(got) > 0 {
+		t.Errorf("behind the last there is %q", bodies(got))
+	}
+	checks := func(r message.Record) string { return string(message.Property(r.Properties, message.PropCheckTimes)) }
+	waitFor(t, "a check to be counted", func() bool { return checks(n.listed("0")[1]) > "1" })
+	if got := checks(n.listed("0")[0]); got != "0" {
+		t.Errorf("one that is immune was checked %s times", got)
+	}
+	if got := bodies(n.queue(message.TopicHalf)); got != "0 1 2 3 4" {
+		t.Errorf("another group is given %q, want all", got)
+	}
+}

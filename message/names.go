@@ -42,6 +42,7 @@ const (
 	ReviveLogPrefix   = "rmq_sys_REVIVE_LOG_"
 	SyncMemberPrefix  = "rmq_sys_SYNC_BROKER_MEMBER_"
 	SystemGroupPrefix = "CID_RMQ_SYS_"
+	GroupTransactions = SystemGroupPrefix + "TRANS" // that reads half messages in RocketMQ (MixAll.CID_SYS_RMQ_TRANS)
 )
 
 var systemTopics = map[string]bool{

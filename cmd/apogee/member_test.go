@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -24,11 +25,19 @@ func joinProducers(ts *testscript.TestScript, _ bool, args []string) {
 	heartbeat(ts, protocol.Heartbeat{ClientID: "client-of-" + args[0], Producers: []protocol.ProducerData{{Group: args[0]}}}, "")
 }
 
-func heartbeat(ts *testscript.TestScript, data protocol.Heartbeat, topic string) {
-	client := remoting.NewClient(remoting.ClientConfig{OnRequest: func(r *remoting.Request) (*remoting.Response, error) { return answerAsMember(r, topic) }})
+func sendHalf(ts *testscript.TestScript, _ bool, args []string) {
+	properties := "TRAN_MSG\x01true\x02PGROUP\x01P\x02UNIQ_KEY\x01" + args[0] + "\x02"
+	c := protocol.NewRequest(protocol.ReqSendMessage, &protocol.SendHeader{
+		ProducerGroup: "P", Topic: "orders", DefaultTopic: message.TopicAutoCreate, DefaultTopicQueues: 1, SysFlag: message.FlagPrepared,
+		BornTime: time.Now().Add(-time.Hour).UnixMilli(), Properties: properties,
+	})
+	c.Body = []byte("half of " + args[0])
+	client := remoting.NewClient(remoting.ClientConfig{})
 	ts.Defer(client.Close)
-	c := protocol.NewRequest(protocol.ReqHeartBeat, nil)
-	c.Body = protocol.MarshalBody(data)
+	invoke(ts, client, c)
+}
+
+func invoke(ts *testscript.TestScript, client *remoting.Client, c *protocol.Command) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	answer, err := client.Invoke(ctx, "127.0.0.1:"+ts.Getenv("BROKER_PORT"), c)
@@ -36,6 +45,14 @@ func heartbeat(ts *testscript.TestScript, data protocol.Heartbeat, topic string)
 		err = answer.Check()
 	}
 	ts.Check(err)
+}
+
+func heartbeat(ts *testscript.TestScript, data protocol.Heartbeat, topic string) {
+	client := remoting.NewClient(remoting.ClientConfig{OnRequest: func(r *remoting.Request) (*remoting.Response, error) { return answerAsMember(r, topic) }})
+	ts.Defer(client.Close)
+	c := protocol.NewRequest(protocol.ReqHeartBeat, nil)
+	c.Body = protocol.MarshalBody(data)
+	invoke(ts, client, c)
 }
 
 // answerAsMember answers as RocketMQ's Java client does, in its own form of JSON.

@@ -29,6 +29,7 @@ func newRootCommand() *cobra.Command {
 		newTopicCommand(),
 		newGroupCommand(),
 		newMessageCommand(),
+		newTransactionCommand(),
 		newDLQCommand(),
 		newClusterCommand(),
 		newProduceCommand(),

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 //	up            waits until `apogee start $START &server&` is ready
 //	member G T    is a member of group G, subscribed to topic T, until the script ends; it answers what a group's members are asked
 //	producer G    is a producer of group G
+//	half ID       sends a half message with this id, of producer group P to topic orders, as if an hour ago
+//	await RE CMD  runs a command again until its output matches
 //	exits N CMD   runs a command that ends with status N
 //	flip FILE N   flips a bit of the byte at N
 //	cut FILE N    leaves the first N bytes
@@ -39,7 +41,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setupScript,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "exits": exits, "flip": flipBit, "cut": cutFile},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "half": sendHalf, "await": awaitOutput, "exits": exits, "flip": flipBit, "cut": cutFile},
 	})
 }
 
@@ -121,6 +123,16 @@ func readIDs(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		ts.Setenv(name, found[1])
 	}
+}
+
+func awaitOutput(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(readyTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if ts.Check(ts.Exec(args[1], args[2:]...)); want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("%q does not come", args[0])
 }
 
 func writeBytes(ts *testscript.TestScript, _ bool, args []string) {

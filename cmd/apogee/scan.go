@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+
+	"github.com/apogeemq/apogee/message"
+	"github.com/spf13/cobra"
+)
+
+// Brokers keep what waits in queues of their own topics: half messages, messages for a moment. What such a queue says is found by reading
+// it, as RocketMQ's broker does.
+
+// scan reads queue 0 of a system topic on one broker.
+type scan struct {
+	cl       *cluster
+	group    string
+	topic    string
+	at       queue
+	most     int64 // messages
+	progress *progress
+}
+
+// newScan shows its progress on a terminal, as the command's error output.
+func newScan(c *cobra.Command, cl *cluster, b broker, topic string, most int64) *scan {
+	return &scan{cl: cl, group: toolsGroup, topic: topic, at: queue{broker: b.name, addr: b.addr}, most: most, progress: newProgress(c.ErrOrStderr())}
+}
+
+// scanCount is how many messages one pull asks for; RocketMQ gives no more than 32.
+const scanCount = 256
+
+// each calls fn for the messages from an offset on up to another; more tells that there were too many of them.
+func (s *scan) each(ctx context.Context, from, to int64, fn func(*message.Record)) (more bool, err error) {
+	defer s.progress.done()
+	var read int64
+	for next := from; next < to; {
+		if read >= s.most {
+			return true, nil
+		}
+		got, err := s.cl.pull(ctx, pullRequest{group: s.group, topic: s.topic, queue: s.at, offset: next, count: scanCount, expression: "*"})
+		if err != nil {
+			return false, err
+		}
+		for i := range got.records {
+			if m := &got.records[i]; m.QueueOffset < to {
+				fn(m)
+				read++
+			}
+		}
+		if got.next <= next {
+			return false, nil // the rest is gone
+		}
+		next = got.next
+		s.progress.show(s.at.broker, float64(next-from)/float64(to-from), s.topic)
+	}
+	return false, nil
+}
+
+// bounds returns where the queue begins and ends; a topic that there is not has nothing.
+func (s *scan) bounds(ctx context.Context) (low, high int64, err error) {
+	low, high, err = s.cl.bounds(ctx, s.topic, s.at)
+	return low, max(high, low), err
+}
