@@ -69,6 +69,7 @@ type Conn struct {
 	requestBytes atomic.Int64       // of which belong to requests in lanes
 	backlogs     [laneCount]backlog // each guarded by its lane's mu
 	stopping     atomic.Bool        // the reader shall end; set before a read deadline wakes it
+	stopBy       time.Time          // when it shall have ended; set before stopping
 
 	mu        sync.Mutex // guards the following
 	cond      sync.Cond  // the flusher wrote or ended, or the connection closed
@@ -279,26 +280,15 @@ func (c *Conn) readFrames(e end) error {
 			err = c.fill()
 		}
 		for errors.Is(err, os.ErrDeadlineExceeded) { // the janitor or Shutdown woke us
-			if c.stopping.Load() {
-				return errStopped
-			}
 			c.in.shrink()
 			c.chargeIn(len(c.in.buf))
-			err = c.resume()
+			_ = c.nc.SetReadDeadline(time.Time{})
+			err = c.fill()
 		}
 		if err != nil {
 			return err
 		}
 	}
-}
-
-// resume reads on after a deadline that was meant to wake the reader.
-func (c *Conn) resume() error {
-	_ = c.nc.SetReadDeadline(time.Time{})
-	if c.stopping.Load() { // set before the deadline that we may just have cleared
-		return errStopped
-	}
-	return c.fill()
 }
 
 // round hands over the whole frames in the buffer.
@@ -329,13 +319,23 @@ func (c *Conn) notePartial() {
 
 // fill reads once.
 func (c *Conn) fill() error {
-	if c.stopping.Load() {
-		return errStopped
+	last := c.stopping.Load()
+	if last {
+		c.mu.Lock() // behind stopReading, which sets a deadline too
+		until := time.Now().Add(stopQuiet)
+		if until.After(c.stopBy) {
+			until = c.stopBy
+		}
+		_ = c.nc.SetReadDeadline(until)
+		c.mu.Unlock()
 	}
 	room := c.in.room()
 	c.chargeIn(len(c.in.buf))
 	n, err := c.nc.Read(room)
 	if n == 0 {
+		if last && errors.Is(err, os.ErrDeadlineExceeded) {
+			return errStopped
+		}
 		if err == nil {
 			err = io.ErrNoProgress
 		}
@@ -361,14 +361,20 @@ func (c *Conn) waitDrained() error {
 	return nil
 }
 
-// stopReading ends the reader after its round; output is still written.
+// What a peer wrote before its connection was to end counts, the offsets among it that consumers commit as they leave, and nobody repeats.
+const (
+	stopQuiet = 5 * time.Millisecond   // nothing arrives for so long: that was all
+	stopMax   = 100 * time.Millisecond // the end of reading, whatever arrives
+)
+
+// stopReading ends the reader after what has arrived; output is still written.
 func (c *Conn) stopReading() {
-	c.stopping.Store(true)
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopBy = time.Now().Add(stopMax)
+	c.stopping.Store(true)
 	c.cond.Broadcast()
-	nc := c.nc
-	c.mu.Unlock()
-	_ = nc.SetReadDeadline(time.Unix(1, 0))
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
 // AppendOut has f append whole frames to the output, which is then written: many answers in one call. f runs under the connection's

@@ -442,6 +442,33 @@ func TestShutdownDrains(t *testing.T) {
 	}
 }
 
+// A consumer that leaves commits its offsets without waiting for an answer: what it wrote before the server was told to stop counts.
+func TestShutdownServesWhatHasArrived(t *testing.T) {
+	const requests = 10_000
+	cfg := echoConfig()
+	var served atomic.Int64
+	cfg.Routes[2].Handle = func(r *Request) (*Response, error) { served.Add(1); return echo(r) }
+	s, addr := serve(t, cfg)
+	nc := dialRaw(t, addr)
+	_, _ = nc.Write(request(codeSend, 1, protocol.SerializeJSON, "known"))
+	mustRead(t, nc)
+	var all []byte
+	for range requests {
+		cmd := protocol.NewRequest(codeAck, nil)
+		cmd.Flag |= protocol.FlagOneWay
+		all = protocol.AppendFrame(all, cmd, 0)
+	}
+	if _, err := nc.Write(all); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := served.Load(); n != requests {
+		t.Errorf("%d of %d requests were served that had arrived before the end", n, requests)
+	}
+}
+
 func TestShutdownCutsOff(t *testing.T) {
 	release := make(chan struct{})
 	cfg := echoConfig()
