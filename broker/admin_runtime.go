@@ -11,12 +11,13 @@ import (
 	"github.com/apogeemq/apogee/remoting"
 )
 
-// Runtime figures: GET_BROKER_RUNTIME_INFO (28).
+// Runtime figures: GET_BROKER_RUNTIME_INFO (28), GET_TIMER_METRICS (61).
 //
 // What clients see: RocketMQ's keys in RocketMQ's shapes, which tools take apart; the version is the one of the protocol. Counters begin
 // with the process. A rate is over what there is of its 10, 60 and 600 seconds. Differences: keys about what Apogee does not have are left
 // out (page cache transfer pools, transient buffers, end-transaction threads, per-path disk ratios), or 0 where clusterList prints
-// them; sends wait in their connections, never in a queue.
+// them; sends wait in their connections, never in a queue. What waits for a moment is counted by topic; after a start it is in the course of
+// seconds, and a count stands for the time at which it was asked for.
 
 // Host are figures of the machine and of the server around the broker, which the broker itself cannot know. Nil functions give nothing.
 type Host struct {
@@ -121,4 +122,25 @@ func (b *Broker) addTimers(info map[string]string) {
 			}
 		}
 	}
+}
+
+func (b *Broker) timerMetrics(*remoting.Request) (*remoting.Response, error) {
+	if b.c.NoTimers {
+		return nil, protocol.Errorf(protocol.RespSystemError, "The timer message store is null")
+	}
+	now := b.c.Now().UnixMilli()
+	answer := protocol.TimerMetrics{Timing: map[string]protocol.TimerMetric{}, DataVersion: protocol.DataVersion{Timestamp: now}}
+	for topic, n := range b.timedMessages() {
+		answer.Timing[topic] = protocol.TimerMetric{Count: n, Timestamp: now}
+	}
+	return remoting.RespondBody(answer), nil
+}
+
+// timedMessages counts what waits for a moment, by topic.
+func (b *Broker) timedMessages() map[string]int64 {
+	counts := map[string]int64{}
+	b.traffic.Each(traffic.Timed, func(topic, _ string, n int64) {
+		counts[topic] = max(n, 0) // a message may be counted as delivered just before it is as sent
+	})
+	return counts
 }

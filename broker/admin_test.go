@@ -62,6 +62,7 @@ func adminSuccesses() []row {
 		{"black list", protocol.ReqUpdateBrokerConfig, nil, "rocketmqHome=/\n", protocol.RespNoPermission, "black list"},
 		{"", protocol.ReqGetBrokerConfig, nil, "", 0, ""},
 		{"", protocol.ReqGetBrokerRuntimeInfo, nil, "", 0, ""},
+		{"", protocol.ReqGetTimerMetrics, nil, "", 0, ""},
 	}
 }
 

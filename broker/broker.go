@@ -141,6 +141,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		b.delays, err = delay.New(delay.Config{
 			Store: s, Broker: c.Name, Queue: b.topics.queueFor, Levels: c.DelayLevels, NoMoments: c.NoTimers,
 			MaxDelaySec: c.TimerMaxDelaySec, PrecisionMS: c.TimerPrecisionMS, LiveBytesMax: c.TimerLiveBytesMax, Now: c.Now, Logger: c.Logger,
+			Count: func(topic string, n int) {
+				b.traffic.OfKey(traffic.Key{Topic: topic, Kind: traffic.Timed}, false).Add(n, 0)
+			},
 		})
 	}
 	if err == nil {

@@ -63,6 +63,7 @@ func (b *Broker) adminRoutes() []remoting.Route {
 		{Code: protocol.ReqUpdateBrokerConfig, Lane: admin, Action: update, Handle: b.updateBrokerConfig},
 		{Code: protocol.ReqGetBrokerConfig, Lane: admin, Action: get, Handle: b.brokerConfig},
 		{Code: protocol.ReqGetBrokerRuntimeInfo, Lane: admin, Action: get, Handle: b.runtimeInfo},
+		{Code: protocol.ReqGetTimerMetrics, Lane: admin, Action: get, Handle: b.timerMetrics},
 		{Code: protocol.ReqResumeCheckHalfMessage, Lane: admin, Action: update, Handle: b.resumeCheck},
 		{Code: protocol.ReqCheckClientConfig, Lane: admin, Action: sub, Handle: b.checkClient},
 		{Code: protocol.ReqUpdateAndCreateTopicList, Lane: admin, Action: create, Handle: b.createTopics},

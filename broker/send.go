@@ -505,7 +505,10 @@ func (s *sendSink) EndRound() {
 }
 
 // done answers every request of the round, in one piece of output.
-func (round *sendRound) done(_ *store.Batch, err error) {
+func (round *sendRound) done(batch *store.Batch, err error) {
+	if err == nil {
+		round.sink.b.delays.Appended(batch.Entries)
+	}
 	if len(round.ends.answers) > 0 {
 		round.decided(err)
 	}

@@ -34,6 +34,7 @@ type Figures struct {
 	Written, Flushed, Confirmed, First         int64   // log positions
 	Delayed                                    []int64 // messages that wait for their time, by delay level from 1 on
 	Timed, TimedBytes                          int64   // messages that wait for a moment
+	TimedByTopic                               map[string]int64
 	Late                                       delay.Lateness
 	DeadLetters                                []DeadLetters
 	Transactions                               []Transactions
@@ -69,6 +70,7 @@ func (b *Broker) Figures() Figures {
 	b.groups.mu.RUnlock()
 	f.Delayed = b.delayedMessages()
 	f.Timed, f.TimedBytes = b.delays.Waiting()
+	f.TimedByTopic = b.timedMessages()
 	f.Late = b.delays.Late()
 	f.Transactions = b.transactionFigures()
 	b.traffic.Each(traffic.Dead, func(topic, group string, messages int64) {

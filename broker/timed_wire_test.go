@@ -11,6 +11,7 @@ import (
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/server"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 )
 
 // properties makes a property string of names and values.
@@ -121,5 +122,64 @@ func TestRecallOverTheWire(t *testing.T) {
 	answer := n.ok(protocol.ReqPullMessage, pullFields, nil, nil)
 	if got := bodies(n.records(answer.Body)); got != "third" {
 		t.Errorf("delivered: %s", got)
+	}
+}
+
+// timing returns how many messages wait for a moment, by topic.
+func (n *node) timing() map[string]int64 {
+	n.t.Helper()
+	var m protocol.TimerMetrics
+	if err := protocol.UnmarshalBody(n.ok(protocol.ReqGetTimerMetrics, nil, nil, nil).Body, &m); err != nil {
+		n.t.Fatal(err)
+	}
+	counts := map[string]int64{}
+	for topic, c := range m.Timing {
+		if counts[topic] = c.Count; c.Timestamp == 0 {
+			n.t.Errorf("topic %s: counted at no time", topic)
+		}
+	}
+	return counts
+}
+
+func TestTimedMessagesAreCountedByTopic(t *testing.T) {
+	c := testConfig(vfs.NewMem())
+	n := startConfig(t, c)
+	n.group("G")
+	timed := func(topic string, wait time.Duration) protocol.SendResult {
+		return n.send(sendFields.with("topic", topic, "properties", properties("TIMER_DELIVER_MS", inMS(wait))), "x")
+	}
+	want := func(when string, counts map[string]int64) {
+		t.Helper()
+		var last string
+		waitFor(t, when, func() bool {
+			last = cmp.Diff(counts, n.timing())
+			return last == ""
+		})
+	}
+	recalled := timed("T", time.Hour)
+	timed("T", time.Hour)
+	timed("T", 300*time.Millisecond)
+	timed("U", time.Hour)
+	half := n.send(halfFields("id1", "TIMER_DELIVER_MS", inMS(time.Hour)), "of a transaction")
+	want("those that wait", map[string]int64{"T": 3, "U": 1})
+	n.end(half, commit)
+	want("the committed one", map[string]int64{"T": 4, "U": 1})
+	want("a delivery", map[string]int64{"T": 3, "U": 1})
+	n.ok(protocol.ReqRecallMessage, fields{"topic": "T", "recallHandle": recalled.RecallHandle}, nil, nil)
+	want("a recall", map[string]int64{"T": 2, "U": 1})
+
+	n.stop()
+	n = startConfig(t, c)
+	defer n.stop()
+	want("a start", map[string]int64{"T": 2, "U": 1})
+	timed("U", time.Hour)
+	timed("U", 200*time.Millisecond)
+	want("a delivery after the start", map[string]int64{"T": 2, "U": 2})
+}
+
+func TestCountsOfTimedMessagesWithoutTimers(t *testing.T) {
+	n := startNode(t, func(c *server.Config) { c.Timers = false })
+	if answer := n.call(protocol.ReqGetTimerMetrics, nil, nil); answer.Code != int32(protocol.RespSystemError) || !strings.Contains(string(answer.Remark), "timer message store is null") {
+		t.Errorf("%s %q", protocol.ResponseCode(answer.Code), answer.Remark)
 	}
 }

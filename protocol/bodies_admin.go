@@ -306,3 +306,15 @@ type CheckClientBody struct {
 	Subscription SubscriptionData `json:"subscriptionData"`
 	Namespace    string           `json:"namespace"`
 }
+
+// TimerMetrics answers GET_TIMER_METRICS (TimerMetricsSerializeWrapper): messages that wait for a moment, by topic.
+type TimerMetrics struct {
+	Timing      map[string]TimerMetric `json:"timingCount"`
+	DataVersion DataVersion            `json:"dataVersion"`
+}
+
+// TimerMetric is a count, and when it was taken, ms.
+type TimerMetric struct {
+	Count     int64 `json:"count"`
+	Timestamp int64 `json:"timeStamp"`
+}

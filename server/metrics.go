@@ -21,18 +21,19 @@ var (
 	descLate       = prometheus.NewDesc("apogee_timed_lateness_seconds", "How long after their moment messages were delivered.", nil, nil)
 	descDead       = prometheus.NewDesc("rocketmq_send_to_dlq_messages_total", "Messages that went to the dead letters.",
 		[]string{"cluster", "node_type", "node_id", "consumer_group", "topic", "is_system"}, nil)
-	descHalf       = transactionDesc("rocketmq_half_messages", "Half messages that are neither committed nor rolled back.")
-	descCommitted  = transactionDesc("rocketmq_commit_messages_total", "Half messages that were committed.")
-	descRolledBack = transactionDesc("rocketmq_rollback_messages_total", "Half messages that were rolled back.")
+	descHalf       = topicDesc("rocketmq_half_messages", "Half messages that are neither committed nor rolled back.")
+	descCommitted  = topicDesc("rocketmq_commit_messages_total", "Half messages that were committed.")
+	descTiming     = topicDesc("rocketmq_timing_messages", "Messages that wait for a moment of their own. After a start they are counted in the course of seconds.")
+	descRolledBack = topicDesc("rocketmq_rollback_messages_total", "Half messages that were rolled back.")
 	descLog        = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
 )
 
-func transactionDesc(name, help string) *prometheus.Desc {
+func topicDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, []string{"cluster", "node_type", "node_id", "topic"}, nil)
 }
 
 func (brokerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead, descHalf, descCommitted, descRolledBack} {
+	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead, descHalf, descCommitted, descRolledBack, descTiming} {
 		ch <- d
 	}
 }
@@ -69,6 +70,9 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descHalf, prometheus.GaugeValue, t.Half)
 		count(descCommitted, prometheus.CounterValue, t.Committed)
 		count(descRolledBack, prometheus.CounterValue, t.RolledBack)
+	}
+	for topic, n := range f.TimedByTopic {
+		ch <- prometheus.MustNewConstMetric(descTiming, prometheus.GaugeValue, float64(n), c.b.Cluster(), "broker", c.b.Name(), topic)
 	}
 	put(descLog, prometheus.GaugeValue, f.First, "first")
 	put(descLog, prometheus.GaugeValue, f.Flushed, "flushed")

@@ -47,7 +47,7 @@ func (t *momentsShell) oldest(before int64) (position, offset int64, err error) 
 			if e.Position >= before {
 				return math.MaxInt64, next, nil
 			}
-			waits, err := t.waits(e)
+			waits, _, err := t.waits(e)
 			if err != nil {
 				return 0, 0, err
 			}
@@ -60,13 +60,18 @@ func (t *momentsShell) oldest(before int64) (position, offset int64, err error) 
 	}
 }
 
-// waits tells whether the message of an entry of the queue still waits.
-func (t *momentsShell) waits(e view.Entry) (bool, error) {
+// waits tells whether the message of an entry of the queue still waits, and for which topic.
+func (t *momentsShell) waits(e view.Entry) (waits bool, topic []byte, err error) {
 	if e.Hole() || e.TagsCode == never {
-		return false, nil
+		return false, nil, nil
 	}
-	value, err := t.s.c.Store.StateAt(KindMoments, timerKey(e.TagsCode, e.Position))
-	return value != nil, err
+	key := timerKey(e.TagsCode, e.Position)
+	value, err := t.s.c.Store.StateAt(KindMoments, key)
+	if value == nil || err != nil {
+		return false, nil, err
+	}
+	_, topic, err = parseMoment(key, value)
+	return true, topic, err
 }
 
 // carryOn appends again some of what waits before the position that is wanted; false when there is nothing to do now.
@@ -106,10 +111,11 @@ func (t *momentsShell) toCarry(wall int64) (items []timer.Moment, err error) {
 			c.next++
 			looked++
 			m := timer.Moment{Key: timer.Key{Due: e.TagsCode, Position: e.Position}, Size: e.Size}
-			waits, err := t.waits(e)
+			waits, topic, err := t.waits(e)
 			if err != nil {
 				return items, err
 			}
+			m.Topic = t.topic(topic)
 			if waits && m.Due > wall+carryAheadMS && t.moments.Hold(m) {
 				items, bytes = append(items, m), bytes+int(m.Size)
 			}
@@ -141,6 +147,11 @@ func (t *momentsShell) copyAgain(items []timer.Moment) error {
 	err := batch.append(t.s.c.Store, KindMoments, waitEnds(items), func(err error) {
 		t.tell(func() {
 			letGo(err)
+			for _, m := range items {
+				if err == nil && m.Topic != "" {
+					t.s.c.Count(m.Topic, 1) // the copy
+				}
+			}
 			t.carry.busy, t.carry.restUntil = false, t.s.now().Elapsed+carryPauseMS
 		})
 	})

@@ -25,6 +25,9 @@ type Config struct {
 	PrecisionMS  int64  // timerPrecisionMs: what TIMER_OUT_MS is rounded to
 	LiveBytesMax int64  // timerLiveBytesMax: records of messages that wait for a moment
 
+	// Count is told how many messages more or less of a topic wait for a moment. It is called from several goroutines.
+	Count func(topic string, n int)
+
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -97,6 +100,17 @@ func (d *Delays) Waiting() (messages, bytes int64) {
 
 // Late returns how late messages came that waited for a moment.
 func (d *Delays) Late() Lateness { return d.timed.late.read() }
+
+// Appended tells of entries that are in the log, among which may be messages that wait for a moment.
+func (d *Delays) Appended(entries []store.Entry) {
+	for i := range entries {
+		if e := &entries[i]; d.Kept(e) {
+			if topic := waitsFor(&e.Record); topic != "" {
+				d.c.Count(topic, 1)
+			}
+		}
+	}
+}
 
 // Kept tells whether an entry goes to the topic of messages that wait for a moment.
 func (d *Delays) Kept(e *store.Entry) bool { return e.Sequence == &d.timed.queue.Sequence }

@@ -81,6 +81,7 @@ func (d *Delays) takeTurns(nudge <-chan struct{}, turn func() (worked bool, wake
 type delivery struct {
 	store.Batch
 	arena []byte
+	topic []byte // that the message goes to which was added last; empty where that cannot be read
 	last  store.WithState
 }
 
@@ -96,10 +97,12 @@ func newDelivery() *delivery {
 
 // add adds the delivery of a stored record, whose bytes are used until append returns.
 func (d *delivery) add(s *Delays, raw []byte) error {
+	d.topic = nil
 	source, err := decodeWhole(raw)
 	if err != nil {
 		return err
 	}
+	d.topic = message.Property(source.Properties, message.PropRealTopic)
 	var e store.Entry
 	if e, d.arena, err = s.DeliveryOf(&source, d.arena, message.PropCRC); err != nil {
 		return err

@@ -33,7 +33,8 @@ import (
 // wait; there is no limit per slot, but one of all that waits, timerLiveBytesMax, with RocketMQ's answer. Recall is enabled unless
 // recallMessageEnable says otherwise, which in RocketMQ it does by default.
 
-// KindMoments of the state: due time and log position of a message that waits, each 8 bytes big-endian -> size of its record, 4 bytes.
+// KindMoments of the state: due time and log position of a message that waits, each 8 bytes big-endian -> size of its record, 4 bytes, and
+// the topic that it goes to; none of a recall, which goes nowhere.
 const KindMoments = "timer"
 
 const (
@@ -62,19 +63,21 @@ func keyOf(k timer.Key) string { return timerKey(max(k.Due, 0), k.Position) }
 
 // waits makes the entry of the state of what waits, parseMoment reads it.
 func waits(m timer.Moment) store.Mutation {
-	return store.Mutation{Key: keyOf(m.Key), Value: binary.BigEndian.AppendUint32(nil, uint32(m.Size))}
+	value := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(m.Topic)), uint32(m.Size))
+	return store.Mutation{Key: keyOf(m.Key), Value: append(value, m.Topic...)}
 }
 
-func parseMoment(key string, value []byte) (timer.Moment, error) {
-	if len(key) != 16 || len(value) != 4 {
-		return timer.Moment{}, fmt.Errorf("timer %x: %x", key, value)
+// The topic is left where it is.
+func parseMoment(key string, value []byte) (m timer.Moment, topic []byte, err error) {
+	if len(key) != 16 || len(value) < 4 {
+		return m, nil, fmt.Errorf("timer %x: %x", key, value)
 	}
 	be := binary.BigEndian
 	k := []byte(key)
 	return timer.Moment{
 		Key:  timer.Key{Due: int64(be.Uint64(k)), Position: int64(be.Uint64(k[8:]))},
 		Size: int32(be.Uint32(value)),
-	}, nil
+	}, value[4:], nil
 }
 
 // timedDue returns when a record of the timers' topic is due, ms. RocketMQ keeps the moment in whole steps of its precision: the properties
@@ -94,6 +97,12 @@ func timedDue(r *message.Record) int64 {
 	return min(max(exact, out), out+timerPrecisionMSMax)
 }
 
+// Due returns when a record of the timers' topic is due, ms; false for one that waits for nothing, such as a recall.
+func Due(r *message.Record) (due int64, ok bool) {
+	due = timedDue(r)
+	return due, due != never && due != atOnce
+}
+
 // Pending is the store's, of a record of the timers' topic: what it changes by waiting.
 func Pending(r *message.Record) (kind string, changes []store.Mutation) {
 	due := timedDue(r)
@@ -104,7 +113,15 @@ func Pending(r *message.Record) (kind string, changes []store.Mutation) {
 	if message.Property(r.Properties, message.PropCRC) != nil { // a decoded record has it already
 		size -= message.CRCPropertySize
 	}
-	return KindMoments, []store.Mutation{waits(timer.Moment{Key: timer.Key{Due: due, Position: r.PhysicalOffset}, Size: int32(size)})}
+	return KindMoments, []store.Mutation{waits(timer.Moment{Key: timer.Key{Due: due, Position: r.PhysicalOffset}, Size: int32(size), Topic: waitsFor(r)})}
+}
+
+// waitsFor returns the topic that a record of the timers' topic goes to, empty for a recall.
+func waitsFor(r *message.Record) string {
+	if message.Property(r.Properties, message.PropTimerDelete) != nil {
+		return ""
+	}
+	return string(message.Property(r.Properties, message.PropRealTopic))
 }
 
 // IsTimed tells whether properties ask for a moment, of which TIMER_OUT_MS says that it has been.

@@ -28,6 +28,7 @@ type momentsShell struct {
 	moments *timer.Moments
 	next    int64 // offset in the queue up to which all is told
 	watched bool
+	topics  map[string]string // of what waits, each once
 	events  []func()
 	due     []timer.Moment
 	items   []timer.Moment
@@ -38,10 +39,10 @@ type momentsShell struct {
 }
 
 func newMomentsShell(d *Delays) *momentsShell {
-	t := &momentsShell{mailbox: newMailbox[func()](), s: d, queue: d.c.Store.Queue(message.TopicTimerWheel, 0)}
+	t := &momentsShell{mailbox: newMailbox[func()](), s: d, topics: map[string]string{}, queue: d.c.Store.Queue(message.TopicTimerWheel, 0)}
 	end, _ := d.c.Store.LastRecord()
 	_, t.next = t.queue.Bounds()
-	t.moments = timer.NewMoments(end)
+	t.moments = timer.NewMoments(end, d.c.Count)
 	return t
 }
 
@@ -126,7 +127,8 @@ func (t *momentsShell) waiting(from timer.Key, n int) (items []timer.Moment, las
 	var gone []timer.Moment
 	items = t.items[:0]
 	err = t.s.c.Store.StateFrom(KindMoments, keyOf(from), n, func(key string, value []byte) error {
-		m, err := parseMoment(key, value)
+		m, topic, err := parseMoment(key, value)
+		m.Topic = t.topic(topic)
 		if m.Position < first {
 			gone = append(gone, m)
 		} else {
@@ -141,6 +143,22 @@ func (t *momentsShell) waiting(from timer.Key, n int) (items []timer.Moment, las
 	}
 	t.items = items
 	return items, last, read < n, err
+}
+
+// topicsMax bounds the topics whose names are kept.
+const topicsMax = 1 << 16
+
+// topic returns a topic's name in memory that all messages of it share.
+func (t *momentsShell) topic(name []byte) string {
+	kept, ok := t.topics[string(name)]
+	if !ok {
+		if len(t.topics) >= topicsMax {
+			clear(t.topics)
+		}
+		kept = string(name)
+		t.topics[kept] = kept
+	}
+	return kept
 }
 
 // load reads what falls due next, where that is wanted.
@@ -255,6 +273,7 @@ func (t *momentsShell) deliver(due []timer.Moment) error {
 		err := errs[i]
 		if err == nil {
 			err = batch.add(t.s, raw[i])
+			m.Topic = t.topic(batch.topic)
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -360,7 +379,7 @@ func (t *momentsShell) targets(m timer.Moment) (targets []timer.Moment, err erro
 			message.Property(r.Properties, message.PropTimerDelete) != nil, t.s.out(at+1) != t.s.out(out+1):
 			return true
 		}
-		target := timer.Moment{Key: timer.Key{Due: timedDue(r), Position: r.PhysicalOffset}, Size: int32(len(raw))}
+		target := timer.Moment{Key: timer.Key{Due: timedDue(r), Position: r.PhysicalOffset}, Size: int32(len(raw)), Topic: t.topic(topic)}
 		var value []byte
 		if value, failed = t.s.c.Store.StateAt(KindMoments, keyOf(target.Key)); value != nil && t.moments.Hold(target) {
 			targets = append(targets, target)

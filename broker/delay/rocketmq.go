@@ -97,7 +97,7 @@ func (i *timerImport) take(e view.Entry, offset int64) error {
 		}
 	}
 	i.found++
-	i.changes = append(i.changes, waits(timer.Moment{Key: timer.Key{Due: e.TagsCode, Position: e.Position}, Size: int32(len(raw))}))
+	i.changes = append(i.changes, waits(timer.Moment{Key: timer.Key{Due: e.TagsCode, Position: e.Position}, Size: int32(len(raw)), Topic: waitsFor(&r)}))
 	return nil
 }
 
@@ -139,7 +139,7 @@ func ExportTimers(s *store.Store) ([]byte, error) {
 		var items []timer.Moment
 		n := 0
 		err := s.StateFrom(KindMoments, keyOf(from), timer.MomentsLoad, func(key string, value []byte) error {
-			m, err := parseMoment(key, value)
+			m, _, err := parseMoment(key, value)
 			if m.Position < end { // not a copy that was made here
 				items = append(items, m)
 			}

@@ -22,7 +22,8 @@ func (k Key) Compare(o Key) int {
 // Moment is a message that waits for its own moment.
 type Moment struct {
 	Key
-	Size int32
+	Size  int32
+	Topic string // that it goes to; empty: not known here, and not counted
 }
 
 const (
@@ -59,11 +60,12 @@ type Moments struct {
 	tally tally
 }
 
-// NewMoments returns the state of a start: whatever waits was stored before the log position from.
-func NewMoments(from int64) *Moments {
+// NewMoments returns the state of a start: whatever waits was stored before the log position from. What waits is also told to count, by
+// topic; but those who send a message for a moment tell count themselves that it has begun to wait.
+func NewMoments(from int64, count func(topic string, n int)) *Moments {
 	return &Moments{
 		known: map[Key]where{}, held: map[Key]bool{}, horizon: Key{math.MinInt64, 0},
-		tally: tally{from: from, counted: Key{math.MinInt64, 0}},
+		tally: tally{from: from, counted: Key{math.MinInt64, 0}, count: count},
 	}
 }
 
@@ -232,11 +234,15 @@ type tally struct {
 	from            int64
 	counted         Key
 	messages, bytes int64
+	count           func(topic string, n int)
 }
 
 func (c *tally) add(m Moment, sign int64) {
 	c.messages += sign
 	c.bytes += sign * int64(m.Size)
+	if m.Topic != "" {
+		c.count(m.Topic, int(sign))
+	}
 }
 
 // ahead tells whether Counted is still to come to a message.

@@ -18,11 +18,20 @@ type momentWorld struct {
 	state    map[Key]int32    // what waits, by its size
 	inFlight [][]Moment       // handed out, oldest first
 	held     map[int64]Moment // by position
+	ofTopic  int              // what waits, as counted by topic
 	out      strings.Builder
 }
 
 func newMomentWorld() *momentWorld {
-	return &momentWorld{moments: NewMoments(0), now: Time{Wall: 1_000_000}, state: map[Key]int32{}, held: map[int64]Moment{}}
+	w := &momentWorld{now: Time{Wall: 1_000_000}, state: map[Key]int32{}, held: map[int64]Moment{}}
+	w.start(0)
+	return w
+}
+
+// start begins anew: what waits was stored before a log position.
+func (w *momentWorld) start(from int64) {
+	w.ofTopic = 0
+	w.moments = NewMoments(from, func(_ string, n int) { w.ofTopic += n })
 }
 
 func (w *momentWorld) say(format string, args ...any) { fmt.Fprintf(&w.out, format+"\n", args...) }
@@ -30,10 +39,11 @@ func (w *momentWorld) say(format string, args ...any) { fmt.Fprintf(&w.out, form
 // put adds count messages that are due in ms from now, each one ms after the other.
 func (w *momentWorld) put(in int64, count int, size int32) {
 	for i := range count {
-		m := Moment{Key{w.now.Wall + in + int64(i), w.next}, size}
+		m := Moment{Key: Key{w.now.Wall + in + int64(i), w.next}, Size: size}
 		w.next++
 		w.state[m.Key] = size
 		w.moments.Added(m)
+		w.ofTopic++ // as who sends it says
 	}
 }
 
@@ -41,7 +51,7 @@ func (w *momentWorld) put(in int64, count int, size int32) {
 func (w *momentWorld) waiting(from Key, n int) (items []Moment, all bool) {
 	for _, k := range slices.SortedFunc(maps.Keys(w.state), Key.Compare) {
 		if k.Compare(from) >= 0 {
-			items = append(items, Moment{k, w.state[k]})
+			items = append(items, Moment{Key: k, Size: w.state[k], Topic: "T"})
 		}
 	}
 	return items[:min(n, len(items))], len(items) < n
@@ -89,8 +99,9 @@ func (w *momentWorld) run() {
 
 // stored ends the oldest delivery, refused takes it back.
 func (w *momentWorld) stored() {
-	for _, m := range w.inFlight[0] {
+	for i, m := range w.inFlight[0] {
 		delete(w.state, m.Key)
+		w.inFlight[0][i].Topic = "T" // as its record says
 	}
 	w.moments.Stored(w.inFlight[0])
 	w.inFlight = w.inFlight[1:]
@@ -110,7 +121,7 @@ func (w *momentWorld) count() {
 
 func (w *momentWorld) hold(position int64) bool {
 	for k, size := range w.state {
-		if m := (Moment{k, size}); k.Position == position && w.moments.Hold(m) {
+		if m := (Moment{Key: k, Size: size, Topic: "T"}); k.Position == position && w.moments.Hold(m) {
 			w.held[position] = m
 			return true
 		}
@@ -152,7 +163,8 @@ func (w *momentWorld) command(line string) error {
 		w.run()
 	case line == "restart":
 		from := w.next
-		w.moments, w.inFlight, w.now.Elapsed = NewMoments(from), nil, 0
+		w.start(from)
+		w.inFlight, w.now.Elapsed = nil, 0
 		w.run()
 	case line == "count":
 		w.count()
@@ -237,7 +249,8 @@ func TestEachMessageAtItsMomentAndOnce(t *testing.T) {
 			case 8:
 				if r.IntN(5) == 0 {
 					w.held = map[int64]Moment{}
-					w.moments, w.inFlight = NewMoments(w.next), nil
+					w.start(w.next)
+					w.inFlight = nil
 				}
 			default:
 				d := r.Int64N(1_000)
@@ -259,6 +272,9 @@ func TestEachMessageAtItsMomentAndOnce(t *testing.T) {
 		if n, b := w.moments.Count(); int(n) != len(w.state) || b != bytes {
 			t.Fatalf("seed %d: %d messages with %d bytes are counted, %d with %d wait", seed, n, b, len(w.state), bytes)
 		}
+		if w.ofTopic != len(w.state) {
+			t.Fatalf("seed %d: %d messages are counted by topic, %d wait", seed, w.ofTopic, len(w.state))
+		}
 		w.now.Wall += 1_000_000
 		w.now.Elapsed += 1_000_000
 		for settle(false); len(w.state) > 0; settle(false) {
@@ -278,7 +294,7 @@ func TestTheWindowIsBounded(t *testing.T) {
 	w := newMomentWorld()
 	const n = 5 * momentsMax
 	for i := range int64(n) {
-		m := Moment{Key{w.now.Wall + 1 + (i*7919)%n, i}, 100}
+		m := Moment{Key: Key{w.now.Wall + 1 + (i*7919)%n, i}, Size: 100}
 		w.state[m.Key] = 100
 		w.moments.Added(m)
 		if i == 0 {
@@ -297,7 +313,7 @@ func TestTheWindowIsBounded(t *testing.T) {
 			at, _ := slices.BinarySearchFunc(sorted, from, Key.Compare)
 			var items []Moment
 			for _, k := range sorted[at:min(at+MomentsLoad, n)] {
-				items = append(items, Moment{k, 100})
+				items = append(items, Moment{Key: k, Size: 100})
 			}
 			w.moments.Loaded(items, sorted[at+len(items)-1], len(items) < MomentsLoad)
 		}

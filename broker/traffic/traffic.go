@@ -26,6 +26,7 @@ const (
 	Half            // half messages of the topic that are pending
 	Committed       // those that were committed
 	RolledBack      // those that were rolled back
+	Timed           // messages that wait for a moment
 )
 
 // Counter counts messages, their bytes and the requests that they came in.

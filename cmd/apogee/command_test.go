@@ -96,7 +96,7 @@ func TestNoServer(t *testing.T) {
 		"group list", "group describe g", "group create g", "group update g --consume", "group delete g --yes", "group lag g", "group members g",
 		"group status g", "group reset g --topic t --to first --yes", "group skip g --topic t --yes", "group clone g h --yes",
 		"message get t --key k", "message get t --queue 0 --offset 0", "message browse t", "message send t x", "message recall t djEgdCBiIDEgaWQ=", "message deliver t 7F00000100002A9F0000000000000000 --group g",
-		"transaction list", "transaction list --given-up", "transaction resume 7F00000100002A9F0000000000000000",
+		"timer list", "timer count", "transaction list", "transaction list --given-up", "transaction resume 7F00000100002A9F0000000000000000",
 		"dlq list", "dlq browse g", "dlq resend g --all --yes", "produce t x", "consume t",
 		"cluster list", "cluster status", "cluster producers", "cluster config get", "cluster config set a=b", "cluster kv list n", "cluster kv delete n k --yes",
 		"cluster wipe-write b", "cluster add-write b", "cluster clean topics",

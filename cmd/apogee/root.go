@@ -30,6 +30,7 @@ func newRootCommand() *cobra.Command {
 		newGroupCommand(),
 		newMessageCommand(),
 		newTransactionCommand(),
+		newTimerCommand(),
 		newDLQCommand(),
 		newClusterCommand(),
 		newProduceCommand(),

@@ -16,7 +16,8 @@ type scan struct {
 	group    string
 	topic    string
 	at       queue
-	most     int64 // messages
+	most     int64                    // messages
+	part     func(next int64) float64 // of the way; what the progress shows
 	progress *progress
 }
 
@@ -31,6 +32,11 @@ const scanCount = 256
 // each calls fn for the messages from an offset on up to another; more tells that there were too many of them.
 func (s *scan) each(ctx context.Context, from, to int64, fn func(*message.Record)) (more bool, err error) {
 	defer s.progress.done()
+	s.part = func(next int64) float64 { return float64(next-from) / float64(to-from) }
+	return s.read(ctx, from, to, fn)
+}
+
+func (s *scan) read(ctx context.Context, from, to int64, fn func(*message.Record)) (more bool, err error) {
 	var read int64
 	for next := from; next < to; {
 		if read >= s.most {
@@ -50,9 +56,29 @@ func (s *scan) each(ctx context.Context, from, to int64, fn func(*message.Record
 			return false, nil // the rest is gone
 		}
 		next = got.next
-		s.progress.show(s.at.broker, float64(next-from)/float64(to-from), s.topic)
+		s.progress.show(s.at.broker, s.part(next), s.topic)
 	}
 	return false, nil
+}
+
+// windowMax is how many messages backwards holds at a time.
+const windowMax = 4096
+
+// backwards calls fn for the newest messages, the last one first; more tells that there were too many of them.
+func (s *scan) backwards(ctx context.Context, fn func(*message.Record)) (more bool, err error) {
+	defer s.progress.done()
+	low, high, err := s.bounds(ctx)
+	first := max(low, high-s.most)
+	for to := high; to > first && err == nil; to -= windowMax {
+		var window []message.Record
+		from := max(first, to-windowMax)
+		s.part = func(next int64) float64 { return float64(high-to+next-from) / float64(high-first) }
+		_, err = s.read(ctx, from, to, func(m *message.Record) { window = append(window, *m) })
+		for i := len(window) - 1; i >= 0; i-- {
+			fn(&window[i])
+		}
+	}
+	return first > low, err
 }
 
 // bounds returns where the queue begins and ends; a topic that there is not has nothing.
