@@ -203,7 +203,7 @@ func TestHostilePeersAreNotNoticed(t *testing.T) {
 	conn.Write(frameOf(400, "", fmt.Appendf(nil, `{"topic":%q,"consumerGroup":%q,"clientId":"c","strategyName":"AVG","messageModel":"CLUSTERING"}`, topic, group)))
 	readFrame(t, conn)
 	conn.Close()
-	idle, figures := measureUse(t, s), metrics(t, s)
+	idle, figures := measureIdle(t, s), metrics(t, s)
 	more, meanwhile := beside(t, p, topic, func() {
 		for _, addr := range []string{c.Broker, c.NameServer} {
 			for _, a := range attacks() {

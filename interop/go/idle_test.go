@@ -40,7 +40,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 	s, c := harness.Own(t)
 	topic, p := newTopic(t, c, 1), newProducer(t, c)
 	_, before := beside(t, p, topic, func() { time.Sleep(time.Second) })
-	idle, figures := measureUse(t, s), metrics(t, s)
+	idle, figures := measureIdle(t, s), metrics(t, s)
 	conns := make([]net.Conn, idleConnections)
 	ask := frameOf(35, `,"extFields":{"clientID":"c"}`, nil) // UNREGISTER_CLIENT of nobody
 	_, meanwhile := beside(t, p, topic, func() {
