@@ -29,7 +29,7 @@ func fill(t testing.TB, s *Store, from, n int) {
 }
 
 // retained lets retention look, as the shell does.
-func retained(t testing.TB, s *Store) {
+func retained(t tester, s *Store) {
 	t.Helper()
 	if _, err := s.retain(nil); err != nil {
 		t.Fatal(err)
@@ -154,6 +154,34 @@ func TestTheViewShrinksWithTheLog(t *testing.T) {
 	}
 	if first, next := s.Queue("idle", 7).Bounds(); first != 1 || next != 1 {
 		t.Fatalf("the idle queue is [%d,%d)", first, next)
+	}
+}
+
+func TestRetentionMistakesNoIndexOfADeletedTopicForThatOfANewOne(t *testing.T) {
+	c := memConfig(vfs.NewMem())
+	c.StageInterval = time.Hour
+	s, _ := mustOpen(t, c)
+	defer mustClose(t, s)
+	stage := func() {
+		t.Helper()
+		if err := s.Stage(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 3 {
+		fill(t, s, round*100, 100)
+		stage()
+	}
+	update(t, s, KindQueues, Mutation{Key: "T"})
+	fill(t, s, 0, 2)
+	s.view.SetFirst(c.SegmentBytes) // what the database has of T is deleted with the next stage
+	if first, next := s.Queue("T", 0).Bounds(); first != 0 || next != 2 {
+		t.Fatalf("the new queue is [%d,%d)", first, next)
+	}
+	stage()
+	s.view.SetFirst(c.SegmentBytes + 1)
+	if first, end := numbers(t, s); first != 0 || end != 2 {
+		t.Fatalf("messages %d to %d are left", first, end)
 	}
 }
 

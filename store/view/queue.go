@@ -185,6 +185,9 @@ func (q *Queue) retire() {
 			high = p.first
 			return false
 		}
+		if p.first >= q.base { // of a deleted topic of this name: the next stage removes it
+			return false
+		}
 		if p.run.end > first {
 			low = p.first
 		}
