@@ -34,6 +34,7 @@ type settings struct {
 	checkInterval, checkTimeout      time.Duration
 	checksMax                        int32
 	retryTopicV2                     bool // the form of the names of POP retry topics
+	compactEvery                     time.Duration
 }
 
 func (c *Config) settings() *settings {
@@ -42,7 +43,7 @@ func (c *Config) settings() *settings {
 		permission: c.Permission, messageBytesMax: c.MessageBytesMax, transferBytes: c.TransferBytes, transferCount: c.TransferCount,
 		pollWaitMax: c.PollWaitMax, propertyFilter: c.PropertyFilter, filterRetry: c.FilterRetry, storeReplies: c.StoreReplies,
 		rejectTransactions: c.Transactions.Reject, checkInterval: c.Transactions.CheckInterval,
-		checkTimeout: c.Transactions.Timeout, checksMax: c.Transactions.ChecksMax,
+		checkTimeout: c.Transactions.Timeout, checksMax: c.Transactions.ChecksMax, compactEvery: c.CompactEvery,
 	}
 }
 
@@ -58,6 +59,7 @@ func properties() []property {
 		switchProperty("autoCreateSubscriptionGroup", func(s *settings) *bool { return &s.autoCreateGroup }),
 		switchProperty("autoCreateTopicEnable", func(s *settings) *bool { return &s.autoCreateTopic }),
 		numberProperty("brokerPermission", 0, 7, func(s *settings) *int32 { return &s.permission }),
+		numberProperty("compactionScheduleInternal", 1, int64(24*time.Hour), func(s *settings) *time.Duration { return &s.compactEvery }),
 		switchProperty("enableRetryTopicV2", func(s *settings) *bool { return &s.retryTopicV2 }),
 		numberProperty("defaultTopicQueueNums", 1, topicQueuesMax, func(s *settings) *int32 { return &s.defaultTopicQueues }),
 		switchProperty("enablePropertyFilter", func(s *settings) *bool { return &s.propertyFilter }),
@@ -206,6 +208,9 @@ func (b *Broker) updateBrokerConfig(r *remoting.Request) (*remoting.Response, er
 	if err := b.update(kindConfig, func(err error) { r.Reply(nil, err) }, mutations...); err != nil {
 		b.settings.Store(before)
 		return nil, sendFailure(err)
+	}
+	if next.compactEvery != before.compactEvery {
+		b.rounds.Wake()
 	}
 	for _, c := range changes {
 		b.log.Info("option changed", "name", c[0], "value", c[1])

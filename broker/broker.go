@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/compaction"
 	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/expression"
 	"github.com/apogeemq/apogee/broker/popserve"
@@ -46,6 +47,7 @@ type Config struct {
 	PollWaitMax     time.Duration // longest hold of a pull, whatever the client asks for
 	DelayLevels     delay.Levels  // messageDelayLevel; default delay.DefaultLevels
 	Transactions    TransactionOptions
+	CompactEvery    time.Duration // compactionScheduleInternal; default DefaultCompactEvery
 
 	NoTimers          bool  // timerWheelEnable=false: moments are refused
 	TimerMaxDelaySec  int64 // timerMaxDelaySec; default delay.DefaultMaxDelaySec
@@ -77,6 +79,7 @@ type Broker struct {
 	held    *heldPulls
 	pop     *popserve.Service
 	delays  *delay.Delays
+	rounds  *compaction.Rounds
 
 	transactions *transactions
 
@@ -97,6 +100,9 @@ type Broker struct {
 	draining bool
 }
 
+// DefaultCompactEvery is the pause between rounds of compaction.
+const DefaultCompactEvery = 15 * time.Minute
+
 // wakeQueue bounds the pulls that are woken and not yet served; beyond it they are served on the spot.
 const wakeQueue = 4096
 
@@ -108,6 +114,7 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	if c.Transactions == (TransactionOptions{}) {
 		c.Transactions = DefaultTransactionOptions()
 	}
+	c.CompactEvery = cmp.Or(c.CompactEvery, DefaultCompactEvery)
 	c.QueuesMax, c.GroupsMax = cmp.Or(c.QueuesMax, DefaultQueuesMax), cmp.Or(c.GroupsMax, DefaultGroupsMax)
 	c.TimerMaxDelaySec = cmp.Or(c.TimerMaxDelaySec, delay.DefaultMaxDelaySec)
 	c.TimerPrecisionMS = cmp.Or(c.TimerPrecisionMS, delay.DefaultPrecisionMS)
@@ -150,6 +157,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 		b.transactions, err = newTransactions(b)
 	}
 	if err == nil {
+		b.rounds = compaction.New(compaction.Config{
+			Store: s, Topics: b.topics.compacted, Interval: func() time.Duration { return b.live().compactEvery }, Logger: c.Logger,
+		})
 		s.Hold(b.neededFrom)
 	}
 	return b, err
@@ -162,7 +172,7 @@ func (b *Broker) neededFrom(wanted int64) (int64, error) {
 		return 0, err
 	}
 	pending, err := b.pendingFrom()
-	return min(delayed, pending), err
+	return min(delayed, pending, b.rounds.NeededFrom(wanted)), err
 }
 
 // Retired is the store's: what a record changes by replacing its source. The source has waited for its time, it is a half message whose

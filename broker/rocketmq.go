@@ -225,6 +225,13 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 			return nil, nil, fmt.Errorf("state %s: %w", kind, err)
 		}
 	}
+	copies, err := s.CompactedCopies()
+	if err != nil {
+		return nil, nil, fmt.Errorf("compaction topics: %w", err)
+	}
+	if copies > 0 {
+		f.lost = append(f.lost, fmt.Sprintf("%d messages of compaction topics, the last of their keys, whose segments are gone: send them again", copies))
+	}
 	if err := leaveTransactions(s, f.offsets.Offsets); err != nil {
 		return nil, nil, err
 	}

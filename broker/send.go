@@ -328,6 +328,8 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 		return s.b.illegal("the body is empty")
 	case len(body) > s.b.live().messageBytesMax:
 		return s.b.illegal("the body is %d bytes long", len(body))
+	case t.compacts && len(bytes.TrimSpace(message.Property(properties, message.PropKeys))) == 0:
+		return protocol.Errorf(protocol.RespMessageIllegal, "Required message key is missing")
 	}
 	round := s.round
 	entries := append(round.batch.Entries, store.Entry{})

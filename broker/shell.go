@@ -19,6 +19,7 @@ func (b *Broker) Start() {
 	b.wait.Add(2 + wakers)
 	go b.ticker()
 	b.delays.Start(b.stop, &b.wait)
+	b.rounds.Start(b.stop, &b.wait)
 	go b.transactions.run()
 	b.pop.Start()
 	for range wakers {

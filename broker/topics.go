@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/apogeemq/apogee/broker/attribute"
 	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
@@ -20,6 +21,7 @@ type topic struct {
 	queues    []*store.Queue // max(read, write) of them
 	forbidden bool           // clients may not send to it
 	system    bool
+	compacts  bool           // cleanup.policy=COMPACTION: the last message of a key is left
 	popped    popserve.Topic // what POP sees of it
 	traffic   *traffic.Counter
 	sendTimes []atomic.Pointer[traffic.Counter] // of each queue that was sent to
@@ -128,7 +130,8 @@ func (t *topicTable) queueFor(name []byte, id int32) ([]byte, *store.Queue) {
 
 // put enters a topic. The caller holds mu, or nobody else is there yet.
 func (t *topicTable) put(c protocol.TopicConfig) *topic {
-	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName)}
+	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName),
+		compacts: c.Attributes[attribute.CleanupPolicy] == attribute.Compaction}
 	n.sendTimes = make([]atomic.Pointer[traffic.Counter], max(c.ReadQueues, c.WriteQueues))
 	n.traffic = t.b.traffic.Of(c.TopicName, "", n.system)
 	for id := range max(c.ReadQueues, c.WriteQueues) {
@@ -142,6 +145,18 @@ func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	t.topics[c.TopicName] = n
 	t.queues += queueCount(&c)
 	return n
+}
+
+// compacted returns the names of the compaction topics.
+func (t *topicTable) compacted() (names []string) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for name, topic := range t.topics {
+		if topic.compacts {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // find returns a topic, nil when there is none.

@@ -92,10 +92,16 @@ func needsSeparator(properties []byte) bool {
 
 // EncodedSize returns the bytes that Encode will write, checksum property included.
 func (r *Record) EncodedSize() int {
-	n := fixedSize + 1 + len(r.Body) + len(r.Topic) + r.EncodedPropertiesSize()
+	n := r.BodyOffset() + len(r.Body) + 3 + len(r.Topic) + r.EncodedPropertiesSize()
 	if len(r.Topic) > 127 {
 		n++
 	}
+	return n
+}
+
+// BodyOffset returns where in the record its body begins.
+func (r *Record) BodyOffset() int {
+	n := fixedSize - 2
 	if isV6(r.BornHost) {
 		n += ipv6Extra
 	}

@@ -57,6 +57,7 @@ type Config struct {
 	TimerMaxDelaySec, TimerPrecisionMS         int64
 	TimerLiveBytesMax                          int64
 	Transactions                               broker.TransactionOptions // Reserved is Retention's Age
+	CompactEvery                               time.Duration             // between rounds of compaction
 	AsyncFlush                                 bool
 	FlushInterval                              time.Duration
 	SegmentBytes                               int64
@@ -106,6 +107,7 @@ func DefaultConfig() Config {
 		DelayLevels:  delay.DefaultLevels(),
 		Timers:       true,
 		Transactions: broker.DefaultTransactionOptions(),
+		CompactEvery: broker.DefaultCompactEvery,
 		Recall:       true,
 
 		TimerMaxDelaySec:  delay.DefaultMaxDelaySec,
@@ -249,7 +251,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 	for key, d := range map[string]time.Duration{
 		"flushIntervalCommitLog": c.FlushInterval, "registerNameServerPeriod": c.RegisterPeriod, "pollWaitMax": c.PollWaitMax,
 		"transactionCheckInterval": c.Transactions.CheckInterval, "transactionTimeOut": c.Transactions.Timeout,
-		"idleTimeout": c.IdleTimeout, "drainTimeout": c.DrainTimeout,
+		"idleTimeout": c.IdleTimeout, "drainTimeout": c.DrainTimeout, "compactionScheduleInternal": c.CompactEvery,
 	} {
 		if d <= 0 {
 			fault(key, d, "want more than 0")

@@ -76,6 +76,7 @@ func Options() []Option {
 		{Key: "diskSpaceCleanForciblyRatio", Usage: "percent of the disk in use from which on the oldest messages go whatever their age; 0: never", set: percent(func(c *Config) *float64 { return &c.Retention.CleanRatio })},
 		{Key: "diskSpaceWarningLevelRatio", Usage: "percent of the disk in use from which on messages are refused; 0: never", set: percent(func(c *Config) *float64 { return &c.Retention.FullRatio })},
 		size("diskFreeBytes", "with this much free, a disk does not count as full, whatever its percentage", func(c *Config) *int64 { return &c.Retention.FreeBytes }),
+		period("compactionScheduleInternal", "between rounds of compaction, in topics whose cleanup.policy is COMPACTION", func(c *Config) *time.Duration { return &c.CompactEvery }),
 		boolean("acceptDamage", "take messages although the middle of the log is damaged", func(c *Config) *bool { return &c.AcceptDamage }),
 		{Key: "tls.server.mode", Flag: "tls-mode", Usage: "disabled, permissive or enforcing", set: setTLS},
 		text("tlsCertPath", "certificate (PEM); empty: self-signed", func(c *Config) *string { return &c.TLSCert }),

@@ -131,5 +131,5 @@ func (d *Directory) ReadBase(path string, v BaseVisitor) (view.Applied, error) {
 	})
 }
 
-// DecodeState reads the body of a state record.
-func DecodeState(body []byte) ([]Mutation, error) { return decodeState(body) }
+// DecodeState reads the body of a state record, which stands at a log position.
+func DecodeState(body []byte, position int64) ([]Mutation, error) { return decodeState(body, position) }

@@ -29,7 +29,7 @@ const (
 type ReadLimits struct {
 	Messages int
 	Bytes    int // at least one message is returned whatever its size
-	Scanned  int // index entries looked at
+	Scanned  int // index entries looked at, and from the first message on offsets that compaction has removed
 	Probed   int // bytes of the records whose properties were looked at, bodies included; one at least
 }
 
@@ -69,11 +69,12 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 	r.Slices, r.Offsets, r.Bytes, r.Messages = r.Slices[:0], r.Offsets[:0], 0, 0
 	r.First, r.End = q.Bounds()
 	r.Next = offset
+	gaps := q.Compacted().End > 0 && offset >= 0 // an offset before the first message is one of them
 	switch {
-	case r.First == r.End && offset != r.End, offset > r.End:
+	case r.First == r.End && offset != r.End && !gaps, offset > r.End:
 		r.Status, r.Next = OffsetMoved, r.End
 		return nil
-	case offset < r.First:
+	case offset < r.First && !gaps:
 		r.Status, r.Next = OffsetMoved, r.First
 		return nil
 	case offset == r.End:
@@ -82,8 +83,14 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 	}
 	r.Status = NoMatch
 	r.probe.bytes = 0
-	for scanned := 0; scanned < limits.Scanned && r.Next < r.End; {
-		var err error
+	for scanned, again := 0, false; scanned < limits.Scanned && r.Next < r.End; {
+		next, err := q.Skip(r.Next)
+		if r.Messages > 0 { // what one read returns lies close together
+			scanned += int(next - r.Next)
+		}
+		if r.Next = next; err != nil || next >= r.End || scanned >= limits.Scanned {
+			return err
+		}
 		n := min(limits.Scanned-scanned, max(limits.Messages-r.Messages, 16))
 		if r.entries, err = q.Entries(r.entries[:0], r.Next, n); err != nil || len(r.entries) == 0 {
 			return err
@@ -91,6 +98,10 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 		for _, e := range r.entries {
 			enough, err := s.take(r, e, limits, match)
 			if errors.Is(err, commitlog.ErrGone) { // retention was faster
+				if !again && r.Next < q.Compacted().End { // and what compaction left has a new place
+					again = true
+					break
+				}
 				r.First, r.End = q.Bounds()
 				r.Status, r.Next = OffsetMoved, r.First
 				return nil
@@ -154,7 +165,9 @@ func (s *Store) take(r *Result, e view.Entry, limits ReadLimits, match Match) (e
 	if r.Messages > 0 && r.Bytes+int(e.Size) > limits.Bytes {
 		return true, nil
 	}
+	slices := len(r.Slices)
 	if r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins); err != nil {
+		r.Slices = r.Slices[:slices]
 		return false, err
 	}
 	r.Status = Found
@@ -313,7 +326,11 @@ func (s *Store) StoreTime(q *Queue, offset int64) (int64, error) {
 	if e.Hole() {
 		return 0, ErrNotFound
 	}
-	r, _, err := s.RecordAt(e.Position)
+	raw, err := s.log.Read(e.Position, int(e.Size))
+	if err != nil {
+		return 0, notFound(e.Position, err)
+	}
+	r, _, err := message.Decode(raw)
 	return r.StoreTime, err
 }
 
@@ -326,7 +343,10 @@ func (s *Store) OffsetByTime(q *Queue, t int64, upper bool) (int64, error) {
 	}
 	var failed error
 	n := sort.Search(int(end-first), func(i int) bool {
-		for at := first + int64(i); at < end && failed == nil; at++ {
+		for at := first + int64(i); failed == nil; at++ {
+			if at, failed = q.Skip(at); failed != nil || at >= end {
+				break
+			}
 			stored, err := s.StoreTime(q, at)
 			if err == nil {
 				return stored >= t

@@ -54,8 +54,6 @@ const (
 	defaultFlushInterval   = 500 * time.Millisecond
 	defaultViewLagBytesMax = 256 << 20
 	defaultStageInterval   = 5 * time.Second
-	// stateFormat is the version of a state record's body.
-	stateFormat = 1
 )
 
 func (c *Config) setDefaults() {
@@ -131,12 +129,6 @@ type Recovery struct {
 	Replayed int64 // records
 	Rebuilt  bool  // the view was made anew
 	Imported bool  // the directory was RocketMQ's, and has been taken over
-}
-
-// stateTarget is the Target of a state record.
-type stateTarget struct {
-	queue   *view.Queue
-	changes []Mutation
 }
 
 // WithState is the Target of a record that changes the broker's state by replacing another: the changes are applied, and staged,
@@ -234,7 +226,9 @@ func (s *Store) open() (rec Recovery, err error) {
 		return rec, err
 	}
 	s.view.SetFirst(s.log.First())
-	s.view.Ready()
+	if err := s.view.Ready(); err != nil {
+		return rec, err
+	}
 	s.staged.Store(rec.From)
 	for _, g := range rec.Gaps {
 		s.c.Logger.Error("the log is damaged: messages are missing", "from", g.From, "to", g.To, "reason", g.Reason)
@@ -346,7 +340,7 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 	s.schedule(&m, r)
 	if message.IsStateTopic(string(r.Topic)) {
 		var err error
-		if m.State, err = decodeState(r.Body); err != nil {
+		if m.State, err = decodeState(r.Body, r.PhysicalOffset+int64(r.BodyOffset())); err != nil {
 			return fmt.Errorf("state record at log position %d: %w", r.PhysicalOffset, err)
 		}
 		if r.PhysicalOffset < stateFrom {
@@ -413,7 +407,7 @@ func (s *Store) apply(batches []*Batch) {
 			case *Queue:
 				m.Queue = t
 			case *stateTarget:
-				m.Queue, m.State = t.queue, t.changes
+				m.Queue, m.State = t.queue, t.at(e.Record.PhysicalOffset+int64(e.Record.BodyOffset()))
 			case *WithState:
 				m.Queue, m.Retires = t.Queue, view.Change{Kind: t.Kind, Changes: t.Changes}
 			}
@@ -481,6 +475,9 @@ func TagHash(topic, tag []byte) uint64 { return view.TagHash(topic, tag) }
 // Queue returns a queue, made empty when it is new. Find returns nil instead of making one.
 func (s *Store) Queue(topic string, id int32) *Queue { return s.view.Queue(topic, id) }
 func (s *Store) Find(topic string, id int32) *Queue  { return s.view.Find(topic, id) }
+
+// QueuesOf returns the queues of a topic, those included that it had when it had more.
+func (s *Store) QueuesOf(topic string) []*Queue { return s.view.QueuesOf(topic) }
 
 // Append appends a batch of messages; see commitlog.Log.Append.
 func (s *Store) Append(b *Batch) error {

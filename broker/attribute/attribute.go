@@ -29,10 +29,17 @@ func (a *Attribute) check(value string) error {
 
 const most = 1<<63 - 1
 
+// CleanupPolicy names what becomes of a topic's old messages: they go by age (DELETE, the default), or the last of each key is left. It
+// cannot be changed once the topic is there.
+const (
+	CleanupPolicy = "cleanup.policy"
+	Compaction    = "COMPACTION"
+)
+
 // Topics are RocketMQ's TopicAttributes.
 var Topics = map[string]Attribute{
 	"queue.type":            {fixed: true, values: []string{"BatchCQ", "SimpleCQ"}},
-	"cleanup.policy":        {fixed: true, values: []string{"DELETE", "COMPACTION"}},
+	CleanupPolicy:           {fixed: true, values: []string{"DELETE", Compaction}},
 	"message.type":          {values: []string{"UNSPECIFIED", "MIXED", "TRANSACTION", "PRIORITY", "FIFO", "DELAY", "LITE", "NORMAL"}},
 	"reserve.time":          {number: true, least: -1, most: most},
 	"lite.topic.expiration": {number: true, least: -1, most: 30 * 24 * 60},

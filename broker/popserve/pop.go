@@ -287,6 +287,14 @@ func (p *request) popFrom(f *found, s source) error {
 		return nil
 	}
 	limits := store.ReadLimits{Messages: min(room, settings.TransferCount), Bytes: settings.TransferBytes - f.bytes, Scanned: settings.ScanEntries, Probed: settings.ProbeBytes}
+	if left, err := s.queue.Skip(start); err != nil {
+		return err
+	} else if left > start { // what compaction removed is not counted by a delivery's bits
+		if err := p.move(q, start, left); err != nil {
+			return err
+		}
+		start = left
+	}
 	result := results.Get().(*store.Result)
 	if err = v.store.Read(result, s.queue, start, limits, p.match); err == nil && result.Status == store.OffsetMoved {
 		if err = p.move(q, start, result.Next); err == nil {

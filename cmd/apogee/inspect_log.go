@@ -221,7 +221,7 @@ func shownRecord(m *message.Record) record {
 	}
 	r := record{messageView: viewOf(string(m.Topic), "", m, body)}
 	if message.IsStateTopic(r.Topic) {
-		if changes, err := store.DecodeState(m.Body); err == nil {
+		if changes, err := store.DecodeState(m.Body, m.PhysicalOffset+int64(m.BodyOffset())); err == nil {
 			kind := r.Topic[len(message.StatePrefix):]
 			for _, c := range changes {
 				r.State = append(r.State, stateEntryOf(kind, c.Key, c.Value))

@@ -108,6 +108,8 @@ type Batch struct {
 	Done func(b *Batch, err error)
 	// Assigned, if set, is called when the batch takes its place in the log, before any later append takes its own. It must not wait.
 	Assigned func()
+	// Guard, if set, is a queue that the batch is about: once it is deleted the batch is refused with ErrEnded.
+	Guard *Sequence
 
 	end     int64 // log position behind the last record
 	size    int64
@@ -292,6 +294,9 @@ func (l *Log) refusal() error {
 // being made. The caller holds mu.
 func (l *Log) reserve(b *Batch) (bool, error) {
 	end := l.next
+	if b.Guard != nil && b.Guard.ended {
+		return false, ErrEnded
+	}
 	for i := range b.Entries {
 		if b.Entries[i].Sequence.ended {
 			return false, ErrEnded

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apogeemq/apogee/store/commitlog"
 )
@@ -16,7 +17,7 @@ type Entry struct {
 	Size     int32 // 0: a damaged record left a hole
 }
 
-// Hole tells whether there is no message at this offset, which a damaged record had.
+// Hole tells whether there is no message at this offset: a damaged record had it, or compaction has removed it.
 func (e Entry) Hole() bool { return e.Size == 0 }
 
 const (
@@ -37,7 +38,8 @@ type Queue struct {
 	// for as long as they do.
 	Timed, Pending bool
 	view           *View
-	kind           string // of the state that its records hold; empty for messages
+	kind           string                    // of the state that its records hold; empty for messages
+	compacted      atomic.Pointer[Compacted] // nil: compaction never came here
 
 	mu      sync.Mutex // guards what follows
 	min     int64
@@ -63,7 +65,13 @@ func (q *Queue) Bounds() (first, next int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.retire()
-	return q.min, q.base + int64(len(q.entries))
+	first, next = q.min, q.base+int64(len(q.entries))
+	if c := q.compacted.Load(); c != nil {
+		if first = max(first, c.End); c.First < c.End {
+			first = c.First
+		}
+	}
+	return first, next
 }
 
 // append adds the next message. An offset that is already there is a replay or, with restart, begins the queue anew: then it returns true. A
@@ -143,8 +151,12 @@ func (q *Queue) StopWaiting(w Waiter) bool {
 	return ok
 }
 
-// Entries appends to dst up to n entries from offset on, fewer at the queue's end or at the end of a database block.
+// Entries appends to dst up to n entries from offset on, fewer at the queue's end or at the end of a database block. What compaction has
+// removed is a hole.
 func (q *Queue) Entries(dst []Entry, offset int64, n int) ([]Entry, error) {
+	if c := q.compacted.Load(); c != nil && offset < c.End && n > 0 {
+		return q.leftEntries(dst, *c, offset, n)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.retire(); offset < q.min || n <= 0 {

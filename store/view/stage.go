@@ -140,12 +140,9 @@ func (v *View) Flush() (err error) {
 
 func (f *Frozen) encode(b *pebble.Batch) error {
 	be := binary.BigEndian
-	for _, key := range f.dropped { // before what was indexed since
-		for _, kind := range []byte("nq") {
-			prefix := append([]byte{kind}, key...)
-			if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
-				return err
-			}
+	for _, prefix := range f.dropped { // before what was indexed since
+		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
+			return err
 		}
 	}
 	var value []byte

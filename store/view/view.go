@@ -57,7 +57,7 @@ type View struct {
 	applyMu sync.Mutex // guards what follows
 	now     Applied
 	changed []*Queue // with entries that are not in the database
-	dropped [][]byte // keys without their kind, or prefixes of them, of the queues that were dropped since the last Freeze
+	dropped [][]byte // keys, or prefixes of them, of what was dropped since the last Freeze
 	frozen  *Frozen  // not in the database yet
 	end     int64    // log position that the database has been written up to
 	partial bool     // a replay from the log's beginning has not ended
@@ -265,10 +265,13 @@ func (v *View) Import(kind string, changes []Mutation) {
 func (v *View) Floor(topic string, id int32, next int64) { v.Queue(topic, id).floor = next }
 
 // Ready ends the replay: every queue's sequence goes on behind what was found, in the log or in the base.
-func (v *View) Ready() {
+func (v *View) Ready() error {
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
 	v.partial = false
+	if err := v.loadCompacted(); err != nil {
+		return err
+	}
 	v.queuesMu.RLock()
 	defer v.queuesMu.RUnlock()
 	for _, list := range v.queues {
@@ -279,6 +282,7 @@ func (v *View) Ready() {
 			}
 		}
 	}
+	return nil
 }
 
 // SetFirst tells that the log holds nothing before a position any more.
@@ -348,6 +352,18 @@ func (v *View) Each(fn func(q *Queue)) {
 	}
 }
 
+// QueuesOf returns the queues of a topic.
+func (v *View) QueuesOf(topic string) (list []*Queue) {
+	v.queuesMu.RLock()
+	defer v.queuesMu.RUnlock()
+	for _, q := range v.queues[topic] {
+		if q != nil {
+			list = append(list, q)
+		}
+	}
+	return list
+}
+
 // Queues returns every queue, sorted by topic and id.
 func (v *View) Queues() []*Queue {
 	var list []*Queue
@@ -390,7 +406,7 @@ func (v *View) End(position int64) {
 func (v *View) Pass(m *Message) {
 	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
 	if m.Queue.kind == KindQueues {
-		v.drop(m.State)
+		v.drop(m.State, false) // what compaction left is of the base, and of a later topic
 	}
 }
 
@@ -405,7 +421,7 @@ func (v *View) Apply(m *Message) {
 		v.applyState(c.Kind, c.Changes, true)
 	}
 	if q.append(m.QueueOffset, m.Entry, m.Restart) {
-		v.dropped = append(v.dropped, q.key('n')[1:])
+		v.dropped = append(v.dropped, q.key('n'), q.key('q'))
 	}
 	if !q.dirty {
 		q.dirty = true
@@ -426,15 +442,22 @@ func (v *View) applyState(kind string, changes []Mutation, fresh bool) {
 		v.state.set(kind, c.Key, c.Value, fresh)
 	}
 	v.stateMu.Unlock()
-	if kind == KindQueues {
-		v.drop(changes)
+	switch kind {
+	case KindQueues:
+		v.drop(changes, true)
+	case KindCompaction:
+		v.compact(changes)
 	}
 }
 
-func (v *View) drop(changes []Mutation) {
+func (v *View) drop(changes []Mutation, compacted bool) {
 	for _, c := range changes {
-		if c.Value == nil {
-			v.dropQueues(c.Key)
+		if c.Value != nil {
+			continue
+		}
+		v.dropQueues(c.Key)
+		if compacted {
+			v.dropCompacted(c.Key)
 		}
 	}
 }
@@ -457,5 +480,7 @@ func (v *View) dropQueues(topic string) {
 		}
 	}
 	v.changed = kept
-	v.dropped = append(v.dropped, append([]byte(topic), 0))
+	for _, kind := range []byte("nq") {
+		v.dropped = append(v.dropped, append(append([]byte{kind}, topic...), 0))
+	}
 }

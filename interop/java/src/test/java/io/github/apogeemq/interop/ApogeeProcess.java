@@ -58,6 +58,10 @@ final class ApogeeProcess {
         return address(port);
     }
 
+    Path data() {
+        return dir.resolve("data");
+    }
+
     String broker() {
         return address(port + 3); // the fast port is two below
     }
