@@ -27,8 +27,11 @@ import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** A store directory that the original wrote is opened by Apogee, used, given back, and opened by the original again. */
+@Execution(ExecutionMode.CONCURRENT)
 class DirectoryTest {
     private static final String LISTEN = "127.0.0.1";
     private static final String TOPIC = "DirectoryTopic";
