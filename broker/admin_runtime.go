@@ -15,7 +15,7 @@ import (
 //
 // What clients see: RocketMQ's keys in RocketMQ's shapes, which tools take apart; the version is the one of the protocol. Counters begin
 // with the process. A rate is over what there is of its 10, 60 and 600 seconds. Differences: keys about what Apogee does not have are left
-// out (page cache transfer pools, transient buffers, end-transaction threads, per-path disk ratios), or 0 where clusterList prints
+// out (page cache transfer pools, transient buffers, per-path disk ratios), or 0 where clusterList prints
 // them; sends wait in their connections, never in a queue. What waits for a moment is counted by topic; after a start it is in the course of
 // seconds, and a count stands for the time at which it was asked for.
 
@@ -102,6 +102,8 @@ func (b *Broker) addLanes(info map[string]string) {
 		info[name+"ThreadPoolQueueCapacity"] = number(int64(limits.Queue))
 		info[name+"ThreadPoolQueueHeadWaitTimeMills"] = "0"
 	}
+	// Ends of transactions wait where sends do.
+	info["EndTransactionQueueSize"], info["EndTransactionThreadPoolQueueCapacity"] = info["sendThreadPoolQueueSize"], info["sendThreadPoolQueueCapacity"]
 }
 
 // addTimers adds what waits for its time.

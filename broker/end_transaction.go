@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/broker/transaction"
@@ -35,6 +37,7 @@ type endAnswer struct {
 	oneWay    bool
 	serialize protocol.Serialization
 	opaque    int32
+	born      int64 // the producer's clock, ms
 	bytes     int
 	traffic   *traffic.Counter // of its topic; nil for a rollback, and where there is no such topic
 }
@@ -149,7 +152,7 @@ func (s *sendSink) decide(r *remoting.Request, q *endRequest) (decided bool, err
 	s.open(r)
 	round := s.round
 	a := endAnswer{
-		offset: q.offset, topic: known.Topic, list: list, bytes: len(half.Body),
+		offset: q.offset, topic: known.Topic, list: list, born: known.Born, bytes: len(half.Body),
 		oneWay: r.IsOneWay(), serialize: r.Serialize, opaque: r.Opaque,
 	}
 	retired := store.Mutation{Key: transaction.Key(list, q.offset)}
@@ -274,6 +277,8 @@ func (t *transactions) count(a *endAnswer) {
 	kind := traffic.RolledBack
 	if a.commit {
 		kind = traffic.Committed
+		age := time.Duration(t.b.c.Now().UnixMilli()-a.born) * time.Millisecond
+		t.finished.Of(a.topic).Note(age.Truncate(time.Second)) // as RocketMQ counts
 		if a.traffic != nil {
 			a.traffic.Add(1, a.bytes)
 		}

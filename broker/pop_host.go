@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/broker/popserve"
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -89,6 +90,10 @@ func (h popHost) CheckOffsets(k popserve.Key) error    { return h.offsets.checkR
 func (h popHost) CountPopped(topic, group string, queue int32, messages, bytes int, took time.Duration) {
 	h.stats.pulled(messages, bytes)
 	h.traffic.Pulled(topic, group, h.topics.isSystem(topic), queue, messages, bytes, took)
+}
+
+func (h popHost) Count(kind traffic.Kind, topic, group string) {
+	h.traffic.OfKey(traffic.Key{Topic: topic, Group: group, Kind: kind}, false).Add(1, 0)
 }
 
 func (h popHost) CountDead(topic, group string) { h.traffic.NoteSentBack(topic, group, true) }

@@ -10,6 +10,7 @@ import (
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 )
 
 var popFields = fields{
@@ -340,4 +341,62 @@ func TestPopsAreRefused(t *testing.T) {
 	n.run([]row{{"forbidden", one, popFields, "", protocol.RespNoPermission, "group[G] is forbidden for topic[T]"}})
 	n.ok(protocol.ReqUpdateAndCreateSubscriptionGroup, nil, []byte(`{"groupName":"G","consumeEnable":false}`), nil)
 	n.run([]row{{"disabled", one, popFields, "", protocol.RespNoPermission, "subscription group no permission, G"}})
+}
+
+func TestPopAndTransactionsHaveRocketMQsMetrics(t *testing.T) {
+	n := startNode(t, nil)
+	for range 3 {
+		n.send(sendFields, "m")
+	}
+	list, _, _ := n.pop(popFields.with("invisibleTime", "200"))
+	n.ack(list[0])
+	waitFor(t, "the other two to come again", func() bool { return n.maxOffset("%RETRY%G_T") == 2 })
+	n.end(n.send(halfFields("id1", "user", "x"), "half"), commit)
+	const node = `cluster="DefaultCluster",`
+	for metric, want := range map[string]int{
+		`rocketmq_pop_revive_in_message_total{` + node + `consumer_group="G",node_id="broker-a",node_type="broker",put_status="PUT_OK",revive_message_type="CK",topic="T"}`:  1,
+		`rocketmq_pop_revive_in_message_total{` + node + `consumer_group="G",node_id="broker-a",node_type="broker",put_status="PUT_OK",revive_message_type="ACK",topic="T"}`: 1,
+		`rocketmq_pop_revive_retry_messages_total{` + node + `consumer_group="G",node_id="broker-a",node_type="broker",put_status="PUT_OK",topic="T"}`:                       2,
+		`rocketmq_pop_revive_lag{` + node + `node_id="broker-a",node_type="broker",queue_id="0"}`:                                                                            0,
+		`rocketmq_pop_revive_latency{` + node + `node_id="broker-a",node_type="broker",queue_id="0"}`:                                                                        0,
+		`rocketmq_finish_message_latency_bucket{` + node + `node_id="broker-a",node_type="broker",topic="T",le="5"}`:                                                         1,
+	} {
+		if got, found := n.findMetric(metric); got != want || !found {
+			t.Errorf("%s is %d, want %d", metric, got, want)
+		}
+	}
+	const open = `rocketmq_pop_checkpoint_buffer_size{` + node + `node_id="broker-a",node_type="broker"}`
+	waitFor(t, "the delivery to end", func() bool { got, found := n.findMetric(open); return found && got == 0 })
+	n.pop(popFields)
+	if got, _ := n.findMetric(open); got != 2 {
+		t.Errorf("%d deliveries are open, want one of each topic", got)
+	}
+	var runtime protocol.KVTable
+	n.body(protocol.ReqGetBrokerRuntimeInfo, nil, &runtime)
+	for _, key := range []string{"EndTransactionQueueSize", "EndTransactionThreadPoolQueueCapacity"} {
+		if runtime.Table[key] == "" {
+			t.Errorf("the runtime info has no %s", key)
+		}
+	}
+}
+
+// A group that has acknowledged nothing yet has a lag, and what it popped is in flight.
+func TestTheFirstPopShowsInAGroupsProgress(t *testing.T) {
+	n := startNode(t, nil)
+	for range 3 {
+		n.send(sendFields, "m")
+	}
+	n.pop(popFields.with("maxMsgNums", "2"))
+	var stats protocol.ConsumeStats
+	n.body(protocol.ReqGetConsumeStats, fields{"consumerGroup": "G", "topic": "T"}, &stats)
+	var got []protocol.OffsetWrapper
+	for _, e := range stats.Offsets {
+		if e.Queue.QueueID == 0 {
+			got = append(got, e.Value)
+		}
+	}
+	want := []protocol.OffsetWrapper{{Broker: 3, Consumer: 0, Pull: 2}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
 }

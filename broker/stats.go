@@ -3,7 +3,6 @@ package broker
 import (
 	"sync/atomic"
 
-	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 )
@@ -35,9 +34,11 @@ type Figures struct {
 	Delayed                                    []int64 // messages that wait for their time, by delay level from 1 on
 	Timed, TimedBytes                          int64   // messages that wait for a moment
 	TimedByTopic                               map[string]int64
-	Late                                       delay.Lateness
+	Late                                       traffic.Distribution
 	DeadLetters                                []DeadLetters
 	Transactions                               []Transactions
+	Finished                                   map[string]traffic.Distribution // how long transactions took until they were committed, by topic
+	Popped                                     Popped
 }
 
 // DeadLetters are messages of a topic that a group has failed on for good.
@@ -50,6 +51,19 @@ type DeadLetters struct {
 type Transactions struct {
 	Topic                       string
 	Half, Committed, RolledBack int64
+}
+
+// Popped are what POP delivered.
+type Popped struct {
+	Open            int64 // deliveries that are not acknowledged as a whole
+	Overdue, LateMS int64 // queues with one whose time is over, and for how long the oldest of those has been
+	Groups          []PoppedBy
+}
+
+// PoppedBy is what a group popped of a topic: deliveries, and messages that it acknowledged, and that were delivered again.
+type PoppedBy struct {
+	Topic, Group            string
+	Delivered, Acked, Again int64
 }
 
 // Figures reads them.
@@ -73,10 +87,34 @@ func (b *Broker) Figures() Figures {
 	f.TimedByTopic = b.timedMessages()
 	f.Late = b.delays.Late()
 	f.Transactions = b.transactionFigures()
+	f.Finished = map[string]traffic.Distribution{}
+	b.transactions.finished.Each(func(topic string, d traffic.Distribution) { f.Finished[topic] = d })
+	f.Popped = b.popFigures()
 	b.traffic.Each(traffic.Dead, func(topic, group string, messages int64) {
 		f.DeadLetters = append(f.DeadLetters, DeadLetters{topic, group, messages})
 	})
 	return f
+}
+
+func (b *Broker) popFigures() (p Popped) {
+	p.Open, p.Overdue, p.LateMS = b.pop.Open()
+	at := map[traffic.Key]int{}
+	for kind, set := range map[traffic.Kind]func(*PoppedBy, int64){
+		traffic.PopDelivered: func(g *PoppedBy, n int64) { g.Delivered = n },
+		traffic.PopAcked:     func(g *PoppedBy, n int64) { g.Acked = n },
+		traffic.PopRevived:   func(g *PoppedBy, n int64) { g.Again = n },
+	} {
+		b.traffic.Each(kind, func(topic, group string, n int64) {
+			k := traffic.Key{Topic: topic, Group: group}
+			i, ok := at[k]
+			if !ok {
+				i = len(p.Groups)
+				at[k], p.Groups = i, append(p.Groups, PoppedBy{Topic: topic, Group: group})
+			}
+			set(&p.Groups[i], n)
+		})
+	}
+	return p
 }
 
 // delayedMessages counts what waits in the schedule queues.

@@ -58,20 +58,25 @@ func (b *Broker) rules() transaction.Rules {
 
 // transactions is what the broker keeps in memory about them.
 type transactions struct {
-	b       *Broker
-	queue   *store.Queue     // of half messages
-	traffic *traffic.Counter // of the half topic
-	shell   checkShell
+	b        *Broker
+	queue    *store.Queue     // of half messages
+	traffic  *traffic.Counter // of the half topic
+	shell    checkShell
+	finished *traffic.Histograms // from birth to commit, by topic
 
 	mu      sync.Mutex         // guards claimed; never held while appending
 	claimed map[int64]struct{} // offsets of half messages that somebody decides, counts or gives up, until that is durable
 	freed   sync.Cond
 }
 
+// finishedTopicsMax bounds the topics whose transactions are timed.
+const finishedTopicsMax = 1024
+
 func newTransactions(b *Broker) (*transactions, error) {
 	t := &transactions{
 		b: b, queue: b.store.Queue(message.TopicHalf, 0), claimed: map[int64]struct{}{},
-		traffic: b.traffic.Of(message.TopicHalf, "", true),
+		traffic:  b.traffic.Of(message.TopicHalf, "", true),
+		finished: traffic.NewHistograms(finishedTopicsMax, 5*time.Second, time.Minute, 10*time.Minute, time.Hour, 12*time.Hour, 24*time.Hour),
 	}
 	t.freed.L = &t.mu
 	if err := b.takeOverTransactions(); err != nil {

@@ -396,7 +396,11 @@ func TestPendingHalfMessagesAreListedWithTheirChecks(t *testing.T) {
 	n.group("G")
 	var halves []protocol.SendResult
 	for i := range 5 {
-		halves = append(halves, n.send(halfFields(fmt.Sprint("id", i), message.PropCheckImmunity, strconv.Itoa(3600*(i%2))), fmt.Sprint(i)))
+		f := halfFields(fmt.Sprint("id", i))
+		if i == 1 {
+			f = halfFields("id1", message.PropCheckImmunity, "3600")
+		}
+		halves = append(halves, n.send(f, fmt.Sprint(i)))
 	}
 	n.end(halves[0], commit)
 	n.end(halves[3], rollback)

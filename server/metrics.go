@@ -25,15 +25,27 @@ var (
 	descCommitted  = topicDesc("rocketmq_commit_messages_total", "Half messages that were committed.")
 	descTiming     = topicDesc("rocketmq_timing_messages", "Messages that wait for a moment of their own. After a start they are counted in the course of seconds.")
 	descRolledBack = topicDesc("rocketmq_rollback_messages_total", "Half messages that were rolled back.")
+	descFinished   = topicDesc("rocketmq_finish_message_latency", "Seconds from the birth of half messages to their commit.")
+	descPopIn      = nodeDesc("rocketmq_pop_revive_in_message_total", "Deliveries by POP (CK), and messages of them that were acknowledged (ACK).",
+		"consumer_group", "topic", "revive_message_type", "put_status")
+	descPopRetry = nodeDesc("rocketmq_pop_revive_retry_messages_total", "Messages that were not acknowledged in time, and went to the retry topic.",
+		"consumer_group", "topic", "put_status")
+	descPopLag     = nodeDesc("rocketmq_pop_revive_lag", "Queues of groups with a delivery whose time is over.", "queue_id")
+	descPopLatency = nodeDesc("rocketmq_pop_revive_latency", "For how many ms the oldest delivery has been overdue.", "queue_id")
+	descPopOpen    = nodeDesc("rocketmq_pop_checkpoint_buffer_size", "Deliveries by POP that are not acknowledged as a whole.")
 	descLog        = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
 )
 
-func topicDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, []string{"cluster", "node_type", "node_id", "topic"}, nil)
+// nodeDesc describes one of RocketMQ's metrics, with its labels of the node.
+func nodeDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, append([]string{"cluster", "node_type", "node_id"}, labels...), nil)
 }
 
+func topicDesc(name, help string) *prometheus.Desc { return nodeDesc(name, help, "topic") }
+
 func (brokerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead, descHalf, descCommitted, descRolledBack, descTiming} {
+	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead, descHalf, descCommitted, descRolledBack, descTiming,
+		descFinished, descPopIn, descPopRetry, descPopLag, descPopLatency, descPopOpen} {
 		ch <- d
 	}
 }
@@ -71,6 +83,10 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descCommitted, prometheus.CounterValue, t.Committed)
 		count(descRolledBack, prometheus.CounterValue, t.RolledBack)
 	}
+	c.collectPop(ch, &f.Popped)
+	for topic, d := range f.Finished {
+		ch <- prometheus.MustNewConstHistogram(descFinished, d.Count, d.Sum, d.Buckets, c.b.Cluster(), "broker", c.b.Name(), topic)
+	}
 	for topic, n := range f.TimedByTopic {
 		ch <- prometheus.MustNewConstMetric(descTiming, prometheus.GaugeValue, float64(n), c.b.Cluster(), "broker", c.b.Name(), topic)
 	}
@@ -78,4 +94,23 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	put(descLog, prometheus.GaugeValue, f.Flushed, "flushed")
 	put(descLog, prometheus.GaugeValue, f.Confirmed, "confirmed")
 	put(descLog, prometheus.GaugeValue, f.Written, "written")
+}
+
+// putOK is the status of all that is counted here: what cannot be stored is tried again.
+const putOK = "PUT_OK"
+
+// collectPop exposes RocketMQ's figures of POP as far as they mean something here: there is no revive topic to be read back, and no buffer to
+// be gone through.
+func (c brokerCollector) collectPop(ch chan<- prometheus.Metric, p *broker.Popped) {
+	put := func(d *prometheus.Desc, kind prometheus.ValueType, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, float64(n), append([]string{c.b.Cluster(), "broker", c.b.Name()}, labels...)...)
+	}
+	put(descPopOpen, prometheus.GaugeValue, p.Open)
+	put(descPopLag, prometheus.GaugeValue, p.Overdue, "0")
+	put(descPopLatency, prometheus.GaugeValue, p.LateMS, "0")
+	for _, g := range p.Groups {
+		put(descPopIn, prometheus.CounterValue, g.Delivered, g.Group, g.Topic, "CK", putOK)
+		put(descPopIn, prometheus.CounterValue, g.Acked, g.Group, g.Topic, "ACK", putOK)
+		put(descPopRetry, prometheus.CounterValue, g.Again, g.Group, g.Topic, putOK)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/broker/timer"
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -99,7 +100,7 @@ func (d *Delays) Waiting() (messages, bytes int64) {
 }
 
 // Late returns how late messages came that waited for a moment.
-func (d *Delays) Late() Lateness { return d.timed.late.read() }
+func (d *Delays) Late() traffic.Distribution { return d.timed.late.Read() }
 
 // Appended tells of entries that are in the log, among which may be messages that wait for a moment.
 func (d *Delays) Appended(entries []store.Entry) {

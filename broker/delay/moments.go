@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"time"
 
 	"github.com/apogeemq/apogee/broker/timer"
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -228,37 +228,10 @@ func (d *Delays) RecallHandle(r *message.Record) string {
 	return protocol.RecallHandle{Topic: string(topic), Broker: d.c.Broker, At: n + 1, UniqueKey: string(key)}.String()
 }
 
-// latenessBounds are the buckets of how late messages are delivered, ms.
-var latenessBounds = [...]int64{1, 5, 10, 50, 100, 500, 1000, 10_000}
-
-// lateness counts how late messages were delivered.
-type lateness struct {
-	buckets [len(latenessBounds) + 1]atomic.Int64
-	sum     atomic.Int64 // ms
-}
-
-func (l *lateness) note(ms int64) {
-	i, _ := slices.BinarySearch(latenessBounds[:], ms)
-	l.buckets[i].Add(1)
-	l.sum.Add(max(ms, 0))
-}
-
-// Lateness is a histogram: how many were delivered up to each bound, in seconds, after their time, all of them, and the sum.
-type Lateness struct {
-	Buckets map[float64]uint64
-	Count   uint64
-	Sum     float64
-}
-
-func (l *lateness) read() Lateness {
-	h := Lateness{Buckets: map[float64]uint64{}, Sum: float64(l.sum.Load()) / 1000}
-	for i := range l.buckets {
-		h.Count += uint64(l.buckets[i].Load())
-		if i < len(latenessBounds) {
-			h.Buckets[float64(latenessBounds[i])/1000] = h.Count
-		}
-	}
-	return h
+// newLateness counts how late messages are delivered.
+func newLateness() *traffic.Histogram {
+	const ms = time.Millisecond
+	return traffic.NewHistogram(ms, 5*ms, 10*ms, 50*ms, 100*ms, 500*ms, time.Second, 10*time.Second)
 }
 
 // recallTag marks a recall's record (RecallMessageProcessor.RECALL_MESSAGE_TAG).

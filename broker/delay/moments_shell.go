@@ -6,8 +6,10 @@ import (
 	"math"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/apogeemq/apogee/broker/timer"
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -22,7 +24,7 @@ type momentsShell struct {
 	queue           *store.Queue // of the timers' topic
 	messages, bytes atomic.Int64 // that wait
 	known           atomic.Int64 // offset in the queue before which nothing waits
-	late            lateness
+	late            *traffic.Histogram
 
 	// of the goroutine alone
 	moments *timer.Moments
@@ -39,7 +41,7 @@ type momentsShell struct {
 }
 
 func newMomentsShell(d *Delays) *momentsShell {
-	t := &momentsShell{mailbox: newMailbox[func()](), s: d, topics: map[string]string{}, queue: d.c.Store.Queue(message.TopicTimerWheel, 0)}
+	t := &momentsShell{mailbox: newMailbox[func()](), s: d, topics: map[string]string{}, late: newLateness(), queue: d.c.Store.Queue(message.TopicTimerWheel, 0)}
 	end, _ := d.c.Store.LastRecord()
 	_, t.next = t.queue.Bounds()
 	t.moments = timer.NewMoments(end, d.c.Count)
@@ -323,7 +325,7 @@ func (t *momentsShell) delivered(items []timer.Moment, err error) {
 	t.moments.Stored(items)
 	for _, m := range items {
 		if m.Due > atOnce {
-			t.late.note(now.Wall - m.Due)
+			t.late.Note(time.Duration(now.Wall-m.Due) * time.Millisecond)
 		}
 	}
 }

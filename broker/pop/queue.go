@@ -68,6 +68,15 @@ func (q *Queue) Low() int64 {
 	return low
 }
 
+// Open returns how many deliveries are not acknowledged as a whole.
+func (q *Queue) Open() int {
+	n := len(q.runs) + q.absent + len(q.reviving)
+	if q.batch != nil {
+		n++
+	}
+	return n
+}
+
 // Deadline returns when Due has something, Never if nothing is handed out.
 func (q *Queue) Deadline() int64 {
 	d := int64(Never)

@@ -2,6 +2,7 @@ package popserve
 
 import (
 	"github.com/apogeemq/apogee/broker/pop"
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -54,17 +55,17 @@ func (v *Service) readAck(r *remoting.Request, h *protocol.AckHeader) (pop.Recei
 // ack acknowledges a message of a delivery.
 func (v *Service) ack(k Key, id pop.RunID, offset int64) error {
 	if id.Number == pop.OrderedNumber {
-		return v.change(k, id, offset, func(q *queue) ([]pop.Write, pop.Outcome) {
+		return v.change(k, id, offset, traffic.PopAcked, func(q *queue) ([]pop.Write, pop.Outcome) {
 			return q.state.AckOrdered(nil, id.Time, offset)
 		})
 	}
-	return v.change(k, id, offset, func(q *queue) ([]pop.Write, pop.Outcome) {
+	return v.change(k, id, offset, traffic.PopAcked, func(q *queue) ([]pop.Write, pop.Outcome) {
 		return q.state.Ack(nil, id, offset)
 	})
 }
 
-// change applies a change of a delivery. A delivery that is not there, although its time is not over, was acknowledged.
-func (v *Service) change(k Key, id pop.RunID, offset int64, change func(q *queue) ([]pop.Write, pop.Outcome)) error {
+// change applies a change of a delivery, and counts it. A delivery that is not there, although its time is not over, was acknowledged.
+func (v *Service) change(k Key, id pop.RunID, offset int64, counted traffic.Kind, change func(q *queue) ([]pop.Write, pop.Outcome)) error {
 	q := v.table.find(k)
 	if q == nil {
 		return errOver(k, id, offset)
@@ -79,6 +80,7 @@ func (v *Service) change(k Key, id pop.RunID, offset int64, change func(q *queue
 	writes, outcome := change(q)
 	if outcome == pop.Done {
 		v.table.changed(q, writes)
+		v.host.Count(counted, topicOf(k), k.Group)
 	}
 	now := v.host.Now().UnixMilli()
 	free := id.Number == pop.OrderedNumber && outcome == pop.Done && !q.state.Blocked("", now)
@@ -144,7 +146,7 @@ func (v *Service) changeInvisible(r *remoting.Request) (*remoting.Response, erro
 			return q.state.RenewOrdered(nil, id.Time, h.Offset, visible)
 		}
 	}
-	if err := v.change(k, id, h.Offset, change); err != nil {
+	if err := v.change(k, id, h.Offset, traffic.PopDelivered, change); err != nil {
 		return nil, err
 	}
 	v.table.journal.Confirmed(func(err error) {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -46,7 +49,8 @@ type Host interface {
 	NewEntry(r message.Record, q *store.Queue) store.Entry
 	CountPopped(topic, group string, queue int32, messages, bytes int, took time.Duration)
 	CountDead(topic, group string)
-	Refusal(err error) error // what a client is told of an error of the store
+	Count(kind traffic.Kind, topic, group string) // one of them
+	Refusal(err error) error                      // what a client is told of an error of the store
 }
 
 // Settings are what may be changed while the broker runs, and its constants.
@@ -137,6 +141,25 @@ func (v *Service) Count() (held, queues int) {
 	v.table.mu.RLock()
 	defer v.table.mu.RUnlock()
 	return held, len(v.table.queues)
+}
+
+// Open returns how many deliveries are not acknowledged as a whole, how many queues have one whose time is over, and for how many ms the
+// oldest of those has waited to be delivered again.
+func (v *Service) Open() (deliveries, overdue, lateMS int64) {
+	t, now := v.table, v.host.Now().UnixMilli()
+	t.mu.RLock()
+	queues := slices.Collect(maps.Values(t.queues))
+	t.mu.RUnlock()
+	for _, q := range queues {
+		q.mu.Lock()
+		open, deadline := q.state.Open(), q.state.Deadline()
+		q.mu.Unlock()
+		deliveries += int64(open)
+		if deadline < now {
+			overdue, lateMS = overdue+1, max(lateMS, now-deadline)
+		}
+	}
+	return deliveries, overdue, lateMS
 }
 
 // Record writes what is not recorded yet.

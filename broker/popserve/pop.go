@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/apogeemq/apogee/broker/pop"
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
@@ -330,6 +331,7 @@ func (p *request) begin(q *queue, s source) (int64, error) {
 	offset, committed := v.host.Offset(s.key)
 	if _, popped := q.state.Next(); !committed && !popped {
 		offset = p.initial(s)
+		v.host.AdvanceOffset(s.key, offset) // what is in flight shows as the group's lag
 	}
 	v.table.changed(q, q.state.Advance(nil, offset)) // where the group has pulled meanwhile, it is further
 	if p.h.Order {
@@ -373,6 +375,7 @@ func (p *request) deliver(f *found, q *queue, s source, start int64, result *sto
 	} else {
 		p.v.table.changed(q, q.state.Popped(nil, receipt.ID(), result.Offsets, result.Next))
 	}
+	p.v.host.Count(traffic.PopDelivered, p.h.Topic, p.h.Group)
 	f.count += result.Messages
 	if s.retry {
 		p.recode(f, s, &receipt, result)

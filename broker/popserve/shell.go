@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/broker/pop"
+	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
@@ -206,6 +207,8 @@ func (v *Service) addRevived(batch *store.Batch, q *queue, run *pop.Run, offset 
 	batch.Entries = append(batch.Entries, e)
 	if failed {
 		v.host.CountDead(topicOf(q.key), q.key.Group)
+	} else {
+		v.host.Count(traffic.PopRevived, topicOf(q.key), q.key.Group)
 	}
 	return nil
 }

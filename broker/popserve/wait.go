@@ -206,6 +206,9 @@ func (v *Service) wakeQueue(k Key) {
 
 // topicOf returns the topic that a group pops when messages come from this one.
 func topicOf(k Key) string {
+	if !isRetry(k.Topic) {
+		return k.Topic
+	}
 	for _, v2 := range []bool{false, true} {
 		if topic, ok := strings.CutPrefix(k.Topic, message.PopRetryTopic("", k.Group, v2)); ok {
 			return topic

@@ -18,15 +18,18 @@ type Kind uint8
 
 // The kinds.
 const (
-	Messages   Kind = iota
-	SentBack        // messages that the group sent back
-	Dead            // those of them that went to the dead letters
-	SendTime        // milliseconds that sends took, instead of messages
-	PullTime        // milliseconds that pulls took
-	Half            // half messages of the topic that are pending
-	Committed       // those that were committed
-	RolledBack      // those that were rolled back
-	Timed           // messages that wait for a moment
+	Messages     Kind = iota
+	SentBack          // messages that the group sent back
+	Dead              // those of them that went to the dead letters
+	SendTime          // milliseconds that sends took, instead of messages
+	PullTime          // milliseconds that pulls took
+	Half              // half messages of the topic that are pending
+	Committed         // those that were committed
+	RolledBack        // those that were rolled back
+	Timed             // messages that wait for a moment
+	PopDelivered      // deliveries by POP: one may hold many messages
+	PopAcked          // messages of them that were acknowledged
+	PopRevived        // messages of them that were not, and are delivered again
 )
 
 // Counter counts messages, their bytes and the requests that they came in.

@@ -94,7 +94,7 @@ func TestNoServer(t *testing.T) {
 	for _, args := range []string{
 		"topic list", "topic describe t", "topic create t", "topic update t --perm r", "topic delete t --yes", "topic groups t", "topic stats",
 		"group list", "group describe g", "group create g", "group update g --consume", "group delete g --yes", "group lag g", "group members g",
-		"group status g", "group reset g --topic t --to first --yes", "group skip g --topic t --yes", "group clone g h --yes",
+		"group status g", "group pop g", "group set-mode g --topic t --mode pop", "group reset g --topic t --to first --yes", "group skip g --topic t --yes", "group clone g h --yes",
 		"message get t --key k", "message get t --queue 0 --offset 0", "message browse t", "message send t x", "message recall t djEgdCBiIDEgaWQ=", "message deliver t 7F00000100002A9F0000000000000000 --group g",
 		"timer list", "timer count", "transaction list", "transaction list --given-up", "transaction resume 7F00000100002A9F0000000000000000",
 		"dlq list", "dlq browse g", "dlq resend g --all --yes", "produce t x", "consume t",

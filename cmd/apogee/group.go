@@ -17,7 +17,7 @@ import (
 func newGroupCommand() *cobra.Command {
 	return noun("group", "Consumer groups: settings, members, lag, offsets", "",
 		newGroupListCommand(), newGroupDescribeCommand(), newGroupCreateCommand(), newGroupUpdateCommand(), newGroupDeleteCommand(),
-		newGroupLagCommand(), newGroupMembersCommand(), newGroupStatusCommand(),
+		newGroupLagCommand(), newGroupMembersCommand(), newGroupStatusCommand(), newGroupPopCommand(), newGroupSetModeCommand(),
 		newGroupResetCommand(), newGroupSkipCommand(), newGroupCloneCommand())
 }
 
@@ -80,7 +80,9 @@ type listedGroup struct {
 	Members int      `json:"members"`
 	Model   string   `json:"model,omitempty"` // CLUSTERING or BROADCASTING; of the members
 	Lag     int64    `json:"lag"`
+	Behind  float64  `json:"behind_seconds"` // age of the oldest message that it has not committed
 	TPS     float64  `json:"messages_per_second"`
+	Note    string   `json:"note,omitempty"` // offline, slow or stuck: it has a lag, and why
 }
 
 func newGroupListCommand() *cobra.Command {
@@ -89,17 +91,19 @@ func newGroupListCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List groups with their members and lag",
-		Args:  takes(),
+		Short: "List groups with their members and lag, in messages and in time",
+		Long: "Lists groups. NOTE marks those that have a lag: offline has no member, stuck was given nothing in the last minute and is a minute behind\n" +
+			"or more, slow is a minute behind or more, and is given messages.",
+		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return withCluster(c, &f, func(ctx context.Context, cl *cluster) error {
 				list, err := cl.listGroups(ctx, s, all)
 				if err != nil {
 					return err
 				}
-				t := newTable("GROUP", "BROKERS", "MEMBERS", "MODEL", "LAG", "MESSAGES/S")
+				t := newTable("GROUP", "BROKERS", "MEMBERS", "MODEL", "LAG", "BEHIND", "MESSAGES/S", "NOTE")
 				for _, g := range list {
-					t.add(g.Group, strings.Join(g.Brokers, ","), g.Members, g.Model, g.Lag, rate(g.TPS))
+					t.add(g.Group, strings.Join(g.Brokers, ","), g.Members, g.Model, g.Lag, behindText(g.Behind), rate(g.TPS), g.Note)
 				}
 				return f.out.print(c, list, t.write)
 			})
@@ -135,15 +139,32 @@ func (c *cluster) listGroups(ctx context.Context, s scope, all bool) ([]listedGr
 			return err
 		}
 		g.Members, g.Model = len(m.Members), m.Model
-		stats, err := c.consumeStats(ctx, g.Group, "", brokers)
-		for _, s := range stats {
-			lag, _ := s.Lag()
-			g.Lag += lag
-			g.TPS += s.TPS
+		p, err := c.progress(ctx, g.Group, "", brokers)
+		if err == nil {
+			g.Lag, g.Behind, g.TPS = p.Lag, p.Behind, p.TPS
+			g.Note = g.trouble()
 		}
 		return err
 	})
 	return out, err
+}
+
+// stuckSeconds is for how long a group may be behind before one that is given nothing counts as stuck.
+const stuckSeconds = 60
+
+// trouble says in a word what is wrong with a group that has a lag.
+func (g *listedGroup) trouble() string {
+	switch {
+	case g.Lag <= 0:
+		return ""
+	case g.Members == 0:
+		return "offline"
+	case g.TPS == 0 && g.Behind >= stuckSeconds:
+		return "stuck"
+	case g.Behind >= stuckSeconds:
+		return "slow"
+	}
+	return ""
 }
 
 // groupDescription is what group describe prints.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/apogeemq/apogee/message"
@@ -35,6 +36,29 @@ func sendHalf(ts *testscript.TestScript, _ bool, args []string) {
 	client := remoting.NewClient(remoting.ClientConfig{})
 	ts.Defer(client.Close)
 	invoke(ts, client, c)
+}
+
+// popOnce pops a message that is invisible for so many ms.
+func popOnce(ts *testscript.TestScript, _ bool, args []string) {
+	invisible, err := strconv.ParseInt(args[2], 10, 64)
+	ts.Check(err)
+	client := remoting.NewClient(remoting.ClientConfig{})
+	ts.Defer(client.Close)
+	invoke(ts, client, popRequest(args, invisible, 0))
+}
+
+// waitToPop leaves a pop waiting.
+func waitToPop(ts *testscript.TestScript, _ bool, args []string) {
+	client := remoting.NewClient(remoting.ClientConfig{})
+	ts.Defer(client.Close)
+	client.Go("127.0.0.1:"+ts.Getenv("BROKER_PORT"), popRequest(args, 60_000, 15_000), func(*protocol.Command, error) {})
+}
+
+func popRequest(args []string, invisibleMS, pollMS int64) *protocol.Command {
+	return protocol.NewRequest(protocol.ReqPopMessage, &protocol.PopHeader{
+		Group: args[0], Topic: args[1], QueueID: -1, MaxMessages: 8, InvisibleMS: invisibleMS, PollMS: pollMS, BornTime: time.Now().UnixMilli(),
+		ExpressionType: protocol.ExpressionTag, Expression: "*",
+	})
 }
 
 func invoke(ts *testscript.TestScript, client *remoting.Client, c *protocol.Command) {

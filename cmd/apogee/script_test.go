@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	member G T    is a member of group G, subscribed to topic T, until the script ends; it answers what a group's members are asked
 //	producer G    is a producer of group G
 //	half ID       sends a half message with this id, of producer group P to topic orders, as if an hour ago
+//	pop G T MS    pops a message of topic T as group G, invisible for so long; waitingpop G T waits for one
 //	await RE CMD  runs a command again until its output matches
 //	exits N CMD   runs a command that ends with status N
 //	flip FILE N   flips a bit of the byte at N
@@ -41,7 +42,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setupScript,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "half": sendHalf, "await": awaitOutput, "exits": exits, "flip": flipBit, "cut": cutFile},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "half": sendHalf, "pop": popOnce, "waitingpop": waitToPop, "await": awaitOutput, "exits": exits, "flip": flipBit, "cut": cutFile},
 	})
 }
 
