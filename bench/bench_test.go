@@ -328,3 +328,39 @@ func TestSenderAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations for a message", n)
 	}
 }
+
+func TestTimedTemplateNamesTheMoment(t *testing.T) {
+	for _, s := range []protocol.Serialization{protocol.SerializeBinary, protocol.SerializeJSON} {
+		moment := func(deliver spread, put func(tm *template)) string {
+			tm := sendTemplate(sendShape{topic: "T", queues: 8, size: 100, batch: 1, deliver: deliver, serialize: s})
+			tm.putSend(tm.bytes, firstOpaque+7, 5, 1_700_000_000_123, 0xABC)
+			put(tm)
+			var c protocol.Command
+			h := protocol.SendHeader{Short: true}
+			if err := firstError(protocol.Decode(tm.bytes, &c)); err != nil {
+				t.Fatal(err)
+			}
+			if err := protocol.DecodeHeader(c.Fields, &h); err != nil {
+				t.Fatal(err)
+			}
+			return string(message.Property([]byte(h.Properties), message.PropTimerDeliver))
+		}
+		if got := moment(anyMoment, func(tm *template) { tm.putDeliver(tm.bytes, 1_800_000_000_456) }); got != "1800000000456" {
+			t.Errorf("serialisation %d: due at %q", s, got)
+		}
+		far := spread{1_800_000_000_000, 1000}
+		if got := moment(far, func(*template) {}); len(got) != 13 || !strings.HasPrefix(got, "1800000000") {
+			t.Errorf("serialisation %d: of a spread, due at %q", s, got)
+		}
+		if got := moment(spread{}, func(*template) {}); got != "" {
+			t.Errorf("serialisation %d: one that does not wait is due at %q", s, got)
+		}
+	}
+	seen := map[int64]bool{}
+	for key := range uint64(1000) {
+		seen[spread{0, 1 << 40}.at(key)] = true
+	}
+	if len(seen) != 1000 {
+		t.Errorf("1000 messages are due at %d moments", len(seen))
+	}
+}

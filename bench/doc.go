@@ -1,5 +1,5 @@
-// Package bench measures a RocketMQ broker over plain remoting: pipelined sends, draining a backlog, and end to end latency with
-// long polling. It runs against Apogee and against Apache RocketMQ alike.
+// Package bench measures a RocketMQ broker over plain remoting: pipelined sends, draining a backlog by pulls or by POP, end to end latency
+// with long polling, and how late messages come that wait for a moment. It runs against Apogee and against Apache RocketMQ alike.
 //
 // It owns its connections and hot loops, because the measured server shares the machine: frames are encoded once and patched in
 // place, a round of completions is answered by one write, and nothing is allocated per message. It knows the protocol and the

@@ -228,7 +228,7 @@ func (o *DrainOptions) fill(ctx context.Context, at []endpoint, observe Observer
 		return nil, err
 	}
 	f.start()
-	_, err = watcher{observe, f.sent}.window(ctx, "fill", 0, false, f.done)
+	_, err = watcher{observe: observe, counter: f.sent, want: o.Fill}.window(ctx, "fill", 0, false, f.done)
 	f.stop()
 	<-f.done
 	if err := firstError(f.err, err); err != nil {
@@ -305,7 +305,12 @@ func Drain(ctx context.Context, o DrainOptions, observe Observer) (*Report, erro
 	}
 	r := &Report{Workload: "drain", Parameters: o}
 	for range o.Rounds {
-		if err := o.round(ctx, ranges, r, observe); err != nil {
+		if o.Pop {
+			err = o.popRound(ctx, at, r, observe)
+		} else {
+			err = o.round(ctx, ranges, r, observe)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -341,7 +346,12 @@ func (o *DrainOptions) round(ctx context.Context, ranges []*queueRange, r *Repor
 		return err
 	}
 	r.Started = time.Now()
-	err = runPullers(ctx, pullers, got, observe)
+	var conns []*conn
+	var runs []func() error
+	for _, p := range pullers {
+		conns, runs = append(conns, p.conn), append(runs, p.run)
+	}
+	err = runAll(ctx, "drain", conns, runs, watcher{observe: observe, counter: got, want: want})
 	r.Elapsed, r.Messages = Seconds(time.Since(r.Started)), got()
 	if err = firstError(err, m.finish(r, r.Messages)); err != nil {
 		return err
@@ -359,18 +369,19 @@ func (o *DrainOptions) round(ctx context.Context, ranges []*queueRange, r *Repor
 	return nil
 }
 
-func runPullers(ctx context.Context, pullers []*puller, got func() int64, observe Observer) error {
+// runAll runs what drives each connection until all have ended.
+func runAll(ctx context.Context, phase string, conns []*conn, runs []func() error, w watcher) error {
 	done := make(chan struct{})
-	errs := make([]error, len(pullers))
+	errs := make([]error, len(runs))
 	var wg sync.WaitGroup
-	for i, p := range pullers {
-		wg.Go(func() { errs[i] = p.run() })
+	for i, run := range runs {
+		wg.Go(func() { errs[i] = run() })
 	}
 	go func() { wg.Wait(); close(done) }()
-	_, err := watcher{observe, got}.window(ctx, "drain", 0, false, done)
+	_, err := w.window(ctx, phase, 0, false, done)
 	if err != nil {
-		for _, p := range pullers {
-			p.conn.close()
+		for _, c := range conns {
+			c.close()
 		}
 	}
 	<-done

@@ -35,6 +35,7 @@ type run struct {
 	id       uint64
 	epoch    time.Time // the schedule's zero
 	measure  [2]time.Duration
+	delay    time.Duration // after which a message is due that is sent
 	senders  []*pacer
 	stopping atomic.Bool
 	window   atomic.Int64 // messages received in the measured time
@@ -61,7 +62,7 @@ type pacer struct {
 
 func newPacer(r *run, i int, c *conn, e endpoint, o *EndToEndOptions) *pacer {
 	p := &pacer{run: r, index: i, conn: c, queues: e.queues, limit: o.InFlight, codes: newRefusals()}
-	p.t = sendTemplate(sendShape{topic: o.Topic, queues: e.queues, size: o.SizeBytes, batch: 1, serialize: o.Target.serialization()})
+	p.t = sendTemplate(o.shape(e))
 	p.plan = newSchedule(o.Rate, i, o.Senders, time.Duration(o.Warmup.Duration), o.settle(), time.Duration(o.Duration))
 	p.ring = max(1, min(o.InFlight, ringBytesMax/len(p.t.bytes)))
 	for range p.ring {
@@ -113,7 +114,11 @@ func (p *pacer) stampFrames(first, n int) {
 			opaque++
 		}
 		p.t.putSend(f, opaque, (seq+p.index)%p.queues, born, uint64(p.index)<<seqBits|uint64(seq))
-		stamp{p.run.id, int64(p.plan.at(seq)), p.index, seq}.put(f[p.t.bodyAt:])
+		at := p.plan.at(seq)
+		if p.run.delay > 0 {
+			p.t.putDeliver(f, p.run.due(at))
+		}
+		stamp{p.run.id, int64(at), p.index, seq}.put(f[p.t.bodyAt:])
 	}
 }
 
@@ -257,7 +262,7 @@ func (l *listener) receive(b []byte, now time.Duration) (n int, err error) {
 }
 
 func (l *listener) note(s stamp, now time.Duration) {
-	if now >= l.run.measure[0] && now < l.run.measure[1] {
+	if at := now - l.run.delay; at >= l.run.measure[0] && at < l.run.measure[1] {
 		l.run.window.Add(1)
 	}
 	if s.sender >= len(l.run.senders) || s.seq >= l.run.senders[s.sender].plan.total {
@@ -273,7 +278,11 @@ func (l *listener) note(s stamp, now time.Duration) {
 		return
 	}
 	l.run.unique.Add(1)
-	record(l.latency, int64(now)-s.intended, 1)
+	intended := s.intended
+	if l.run.delay > 0 {
+		intended = l.run.due(time.Duration(intended))*int64(time.Millisecond) - l.run.epoch.UnixNano()
+	}
+	record(l.latency, int64(now)-intended, 1)
 }
 
 // newListener connects, and registers the group and its subscription, without which a broker refuses the pull.
@@ -324,7 +333,10 @@ func EndToEndLatency(ctx context.Context, o EndToEndOptions, observe Observer) (
 	}
 	var id [8]byte
 	_, _ = rand.Read(id[:])
-	r := &run{id: binary.BigEndian.Uint64(id[:])}
+	if err := o.fillPending(ctx, at, observe); err != nil {
+		return nil, err
+	}
+	r := &run{id: binary.BigEndian.Uint64(id[:]), delay: time.Duration(o.Delay)}
 	begin := time.Duration(o.Warmup.Duration) + o.settle()
 	r.measure = [2]time.Duration{begin, begin + time.Duration(o.Duration)}
 	listeners, err := r.connect(ctx, at, &o)
@@ -332,7 +344,7 @@ func EndToEndLatency(ctx context.Context, o EndToEndOptions, observe Observer) (
 	if err != nil {
 		return nil, err
 	}
-	report := &Report{Workload: "e2e", Parameters: o, Started: time.Now(), Warmed: o.Warmup.Duration, Elapsed: o.Duration}
+	report := &Report{Workload: o.workload(), Parameters: o, Started: time.Now(), Warmed: o.Warmup.Duration, Elapsed: o.Duration}
 	if err := r.drive(ctx, &o, listeners, report, observe); err != nil {
 		return nil, err
 	}
@@ -343,7 +355,7 @@ func EndToEndLatency(ctx context.Context, o EndToEndOptions, observe Observer) (
 
 func (r *run) connect(ctx context.Context, at []endpoint, o *EndToEndOptions) ([]*listener, error) {
 	for _, e := range at {
-		if err := probe(ctx, e, sendTemplate(sendShape{topic: o.Topic, queues: e.queues, size: o.SizeBytes, batch: 1, serialize: o.Target.serialization()})); err != nil {
+		if err := probe(ctx, e, sendTemplate(o.shapeNow(e))); err != nil {
 			return nil, err
 		}
 	}
@@ -428,7 +440,7 @@ func (r *run) drive(ctx context.Context, o *EndToEndOptions, listeners []*listen
 
 func (r *run) watch(ctx context.Context, o *EndToEndOptions, report *Report, observe Observer, stop <-chan struct{}) error {
 	if o.Warmup.Duration > 0 {
-		if _, err := (watcher{observe, r.window.Load}).window(ctx, "warm-up", r.until(r.measure[0]), false, stop); err != nil {
+		if _, err := (watcher{observe: observe, counter: r.window.Load}).window(ctx, "warm-up", r.until(r.measure[0]), false, stop); err != nil {
 			return err
 		}
 	}
@@ -436,7 +448,7 @@ func (r *run) watch(ctx context.Context, o *EndToEndOptions, report *Report, obs
 	if err != nil {
 		return err
 	}
-	if _, err := (watcher{observe, r.window.Load}).window(ctx, "measure", r.until(r.measure[1]), false, stop); err != nil {
+	if _, err := (watcher{observe: observe, counter: r.window.Load}).window(ctx, "measure", r.until(r.measure[1]+r.delay), false, stop); err != nil {
 		return err
 	}
 	if err := m.finish(report, r.window.Load()); err != nil {

@@ -59,6 +59,8 @@ type SendOptions struct {
 	Duration    Seconds `json:"duration_seconds"`
 	Count       int64   `json:"count,omitempty"` // messages; instead of a duration
 	Warmup      Warmup  `json:"warmup"`
+
+	deliver spread // when the messages are due; the zero value: at once
 }
 
 // DrainOptions are the parameters of the drain workload.
@@ -71,7 +73,9 @@ type DrainOptions struct {
 	PullMax   int    `json:"pull_max_messages"`
 	Rounds    int    `json:"rounds"` // the backlog is read this often; the last round is measured
 	Group     string `json:"group"`
-	Verify    bool   `json:"verify"` // check each record's checksum
+	Verify    bool   `json:"verify"`              // check each record's checksum
+	Pop       bool   `json:"pop,omitempty"`       // by POP, with receipts that are acknowledged, instead of pulls
+	AckBatch  bool   `json:"ack_batch,omitempty"` // one acknowledgement for all that a pop brought of a queue
 }
 
 // EndToEndOptions are the parameters of the end to end workload.
@@ -87,6 +91,8 @@ type EndToEndOptions struct {
 	Warmup    Warmup  `json:"warmup"`
 	Grace     Seconds `json:"grace_seconds"` // how long after the last send a message still counts as delivered
 	Group     string  `json:"group"`
+	Delay     Seconds `json:"delay_seconds,omitempty"` // after which messages are due; latencies count from then on
+	Pending   int64   `json:"pending,omitempty"`       // messages that wait meanwhile, and are not due for hours
 }
 
 // Limits of the parameters.
@@ -98,6 +104,7 @@ const (
 	batchMax       = 4096
 	pullMaxMax     = 9999
 	rateMax        = 10_000_000
+	delayMax       = time.Hour
 )
 
 func (t *Target) check() error {
@@ -177,6 +184,12 @@ func (o *EndToEndOptions) Check() error {
 	}
 	if err == nil && o.Warmup.UntilStable {
 		err = fmt.Errorf("--warmup until-stable: the rate is fixed here; give a duration")
+	}
+	if err == nil && (o.Delay < 0 || time.Duration(o.Delay) > delayMax) {
+		err = fmt.Errorf("--delay %s: want 1ms to %s", time.Duration(o.Delay), delayMax)
+	}
+	if err == nil && o.Pending < 0 {
+		err = fmt.Errorf("--pending %d: want 0 or more", o.Pending)
 	}
 	return err
 }

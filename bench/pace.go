@@ -11,6 +11,7 @@ type Progress struct {
 	Elapsed  time.Duration
 	Total    time.Duration // 0 when the end is not a time
 	Messages int64
+	Of       int64   // how many there will be; 0 when that is not known
 	Rate     float64 // of the last interval
 }
 
@@ -28,6 +29,7 @@ const (
 type watcher struct {
 	observe Observer
 	counter func() int64
+	want    int64 // at which the counter ends; 0: at none
 }
 
 // window runs for d, or until done is closed, or until the rate is stable. It returns how long that took.
@@ -54,7 +56,7 @@ func (w watcher) window(ctx context.Context, phase string, d time.Duration, unti
 		}
 		now, n := time.Now(), w.counter()
 		if w.observe != nil {
-			w.observe(Progress{phase, now.Sub(start), d, n - first, float64(n-last) / now.Sub(lastAt).Seconds()})
+			w.observe(Progress{phase, now.Sub(start), d, n - first, w.want, float64(n-last) / now.Sub(lastAt).Seconds()})
 		}
 		last, lastAt = n, now
 		if untilStable && steady.sample(now.Sub(start), n-first) {

@@ -160,7 +160,11 @@ func (r *Report) Print(w io.Writer) {
 		row("delivered", "%.2f%% of %s (acknowledged %s, duplicates %s)", e.DeliveredPercent, grouped(e.Intended), grouped(e.Acknowledged), grouped(e.Duplicates))
 	}
 	if l := r.Latency; l != nil {
-		row("latency", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", micros(l.P50), micros(l.P90), micros(l.P99), micros(l.P999), micros(l.Max))
+		name := "latency"
+		if r.Workload == "timers" {
+			name = "lateness"
+		}
+		row(name, "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", micros(l.P50), micros(l.P90), micros(l.P99), micros(l.P999), micros(l.Max))
 	}
 	if s := r.Server; s != nil {
 		row("server", "%.2f us CPU per message (%.1f s), RSS %.1f MB (anonymous %.1f MB, peak %.1f MB)", s.CPUPerMessage, s.CPUSeconds,

@@ -271,7 +271,7 @@ func newFleet(ctx context.Context, o *SendOptions, at []endpoint) (*fleet, error
 		if err != nil {
 			return f, errors.Join(err, f.close())
 		}
-		t := sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, o.Batch, o.Transaction, o.serialization()})
+		t := sendTemplate(sendShape{o.Topic, e.queues, o.SizeBytes, o.Batch, o.Transaction, o.deliver, o.serialization()})
 		f.senders = append(f.senders, newSender(c, &f.load, t, e.queues, o.InFlight, i))
 		if i < len(at) {
 			if err := probe(ctx, e, t); err != nil {
@@ -386,14 +386,14 @@ func warmSend(ctx context.Context, o *SendOptions, w Warmup, at []endpoint, obse
 	}
 	defer func() { _ = f.close() }()
 	f.start()
-	d, err := watcher{observe, f.sent}.window(ctx, "warm-up", time.Duration(w.Duration), w.UntilStable, f.done)
+	d, err := watcher{observe: observe, counter: f.sent}.window(ctx, "warm-up", time.Duration(w.Duration), w.UntilStable, f.done)
 	f.stop()
 	<-f.done
 	return Seconds(d), firstError(f.err, err)
 }
 
 func (f *fleet) measure(ctx context.Context, o *SendOptions, r *Report, observe Observer) error {
-	w := watcher{observe, f.sent}
+	w := watcher{observe: observe, counter: f.sent, want: o.Count}
 	if o.Warmup.Duration == 0 {
 		f.load.phase.Store(phaseMeasure)
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
@@ -11,10 +12,11 @@ import (
 // A frame is encoded once with markers where a request differs from the next; the markers have the width of what replaces them.
 // None occurs in a header or body otherwise.
 const (
-	markQueue  = '\x7f'
-	markOffset = '^'
-	markTime   = '~'
-	markKey    = '`'
+	markQueue   = '\x7f'
+	markOffset  = '^'
+	markTime    = '~'
+	markKey     = '`'
+	markDeliver = '!'
 
 	timeDigits   = 13 // milliseconds until the year 2286
 	queueDigits  = 5
@@ -32,6 +34,8 @@ type template struct {
 	offsetAt, commitAt, countAt int // of a pull
 	keysAt                      []int
 	bodyAt                      int
+	deliverAt                   int       // of a message that waits for its moment
+	deliver                     spread    // when it is due; the zero value: who sends it knows
 	messages                    int       // in the frame
 	end                         *template // END_TRANSACTION of a half message; nil for others
 }
@@ -43,6 +47,7 @@ type sendShape struct {
 	size        int
 	batch       int
 	transaction bool
+	deliver     spread
 	serialize   protocol.Serialization
 }
 
@@ -73,7 +78,10 @@ func sendTemplate(s sendShape) *template {
 		}
 		body = items
 	}
-	t := &template{messages: max(s.batch, 1)}
+	t := &template{messages: max(s.batch, 1), deliver: s.deliver}
+	if s.deliver != (spread{}) {
+		h.Properties += message.PropTimerDeliver + "\x01" + strings.Repeat(string(markDeliver), timeDigits) + "\x02"
+	}
 	if s.transaction {
 		h.SysFlag = message.FlagPrepared
 		h.Properties += message.PropTransaction + "\x01true\x02" + message.PropProducerGroup + "\x01" + group + "\x02"
@@ -140,13 +148,14 @@ func setField(f protocol.Fields, name string, mark byte, width int) {
 
 func (t *template) encode(c *protocol.Command) {
 	t.bytes = protocol.AppendFrame(nil, c, 0)
-	t.json = c.Serialize == protocol.SerializeJSON
+	t.json = protocol.Serialization(t.bytes[4]) == protocol.SerializeJSON // a large code has no room in a binary header
 	t.opaqueAt = protocol.FrameHeadSize + 5
 	if t.json {
 		t.opaqueAt = bytes.Index(t.bytes, opaqueKey) + len(opaqueKey)
 	}
 	t.queueAt = t.find(markQueue, queueDigits)
 	t.timeAt = t.find(markTime, timeDigits)
+	t.deliverAt = t.find(markDeliver, timeDigits)
 	mark := bytes.Repeat([]byte{markKey}, countDigits)
 	for at := 0; ; {
 		i := bytes.Index(t.bytes[at:], mark)
@@ -183,6 +192,13 @@ func (t *template) putSend(frame []byte, opaque int32, queue int, bornMS int64, 
 	for i, at := range t.keysAt {
 		putHex(frame[at:at+keyDigits], key+uint64(i))
 	}
+	if t.deliver.span > 0 {
+		t.putDeliver(frame, t.deliver.at(key))
+	}
+}
+
+func (t *template) putDeliver(frame []byte, atMS int64) {
+	putDecimal(frame[t.deliverAt:t.deliverAt+timeDigits], atMS)
 }
 
 // putPull patches a frame of pullTemplate.

@@ -12,10 +12,10 @@ import (
 )
 
 func newBenchCommand() *cobra.Command {
-	return noun("bench", "Measure a broker: sends, draining a backlog, end to end latency",
+	return noun("bench", "Measure a broker: sends, draining a backlog, end to end latency, timers",
 		"Measures Apogee or Apache RocketMQ over plain remoting.\n\n"+
 			"With --pid (Linux) the report has the server's CPU time per message and its memory.",
-		newBenchSendCommand(), newBenchDrainCommand(), newBenchEndToEndCommand(), newBenchTableCommand())
+		newBenchSendCommand(), newBenchDrainCommand(), newBenchEndToEndCommand(), newBenchTimersCommand(), newBenchTableCommand())
 }
 
 // benchFlags are those of every workload.
@@ -74,6 +74,9 @@ func observer(w io.Writer) (observe bench.Observer, done func()) {
 
 // partOf is how much of a phase is over; less than 0 when its end is not a time.
 func partOf(p bench.Progress) float64 {
+	if p.Of > 0 {
+		return float64(p.Messages) / float64(p.Of)
+	}
 	if p.Total <= 0 {
 		return -1
 	}
@@ -131,8 +134,11 @@ func newBenchDrainCommand() *cobra.Command {
 	o := bench.DrainOptions{}
 	c := &cobra.Command{
 		Use:   "drain",
-		Short: "Fill a topic, then pull all of it",
-		Args:  takes(),
+		Short: "Fill a topic, then pull or pop all of it",
+		Example: "  apogee bench drain\n" +
+			"  apogee bench drain --pop                                 # POP, an acknowledgement for each message\n" +
+			"  apogee bench drain --pop --ack-batch                     # one for all that a pop brought of a queue",
+		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			f.resolve()
 			o.Target = f.target
@@ -154,38 +160,66 @@ func newBenchDrainCommand() *cobra.Command {
 	fs.IntVar(&o.PullMax, "pull-max", 32, "messages that a pull asks for")
 	fs.IntVar(&o.Rounds, "rounds", 1, "how often the backlog is read; the last time is measured")
 	fs.StringVar(&o.Group, "group", "apogee_bench_drain", "consumer group")
+	fs.BoolVar(&o.Pop, "pop", false, "by POP: all of the topic, as a group of its own, each message acknowledged; --in-flight is then of a connection")
+	fs.BoolVar(&o.AckBatch, "ack-batch", false, "with --pop: acknowledge in batches")
 	fs.BoolVar(&o.Verify, "verify", false, "check the checksum of every record")
 	return c
 }
 
 func newBenchEndToEndCommand() *cobra.Command {
-	var f benchFlags
-	o := bench.EndToEndOptions{}
-	var duration, grace time.Duration
-	c := &cobra.Command{
+	var o bench.EndToEndOptions
+	c := newPacedCommand(&o, &cobra.Command{
 		Use:   "e2e",
 		Short: "Sends at a fixed rate and long-polling consumers: what is delivered, and how late",
 		Long: "Sends at a fixed rate while consumers of a group long-poll. A latency counts from the instant at which the schedule wanted\n" +
 			"the message sent to its receipt, so that a server that stalls the senders cannot hide it. The warm-up runs at the same rate; then\n" +
 			"nothing is sent for two seconds, so that a backlog of the warm-up does not count.",
-		Args: takes(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			var err error
-			if o.Warmup, err = bench.ParseWarmup(f.warmup); err != nil {
-				return asUsage(err)
+	}, "ApogeeBenchE2E", "apogee_bench_e2e")
+	return c
+}
+
+func newBenchTimersCommand() *cobra.Command {
+	var o bench.EndToEndOptions
+	var delay time.Duration
+	c := newPacedCommand(&o, &cobra.Command{
+		Use:   "timers",
+		Short: "Messages that wait for a moment, sent at a fixed rate: how late they come",
+		Long: "Sends at a fixed rate messages that are due after --delay, while consumers long-poll. A lateness counts from the moment that a message\n" +
+			"names to its receipt. With --pending, so many others are sent before, which are due hours later. RocketMQ delivers at whole seconds.",
+		Example: "  apogee bench timers --rate 5000 --delay 5s\n  apogee bench timers --pending 10000000 --size 128",
+		PreRunE: func(*cobra.Command, []string) error {
+			if o.Delay = bench.Seconds(delay); delay < time.Millisecond {
+				return usagef("--delay %s: want a millisecond or more", delay)
 			}
-			f.resolve()
-			o.Target, o.Duration, o.Grace = f.target, bench.Seconds(duration), bench.Seconds(grace)
-			if err := o.Check(); err != nil {
-				return asUsage(err)
-			}
-			observe, done := observer(c.ErrOrStderr())
-			r, err := bench.EndToEndLatency(c.Context(), o, observe)
-			done()
-			return f.report(c, r, err)
+			return nil
 		},
+	}, "ApogeeBenchTimers", "apogee_bench_timers")
+	c.Flags().DurationVar(&delay, "delay", 5*time.Second, "after which a message is due")
+	c.Flags().Int64Var(&o.Pending, "pending", 0, "messages that wait meanwhile")
+	return c
+}
+
+// newPacedCommand makes c a workload of sends at a fixed rate.
+func newPacedCommand(o *bench.EndToEndOptions, c *cobra.Command, topic, group string) *cobra.Command {
+	var f benchFlags
+	var duration, grace time.Duration
+	c.Args = takes()
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		var err error
+		if o.Warmup, err = bench.ParseWarmup(f.warmup); err != nil {
+			return asUsage(err)
+		}
+		f.resolve()
+		o.Target, o.Duration, o.Grace = f.target, bench.Seconds(duration), bench.Seconds(grace)
+		if err := o.Check(); err != nil {
+			return asUsage(err)
+		}
+		observe, done := observer(c.ErrOrStderr())
+		r, err := bench.EndToEndLatency(c.Context(), *o, observe)
+		done()
+		return f.report(c, r, err)
 	}
-	f.add(c, "ApogeeBenchE2E")
+	f.add(c, topic)
 	f.addHistogram(c)
 	fs := c.Flags()
 	fs.Float64Var(&o.Rate, "rate", 10_000, "messages per second, of all senders")
@@ -197,7 +231,7 @@ func newBenchEndToEndCommand() *cobra.Command {
 	fs.DurationVar(&duration, "duration", 10*time.Second, "length of the measurement")
 	fs.DurationVar(&grace, "grace", 2*time.Second, "how long after the last send a message still counts as delivered")
 	fs.StringVar(&f.warmup, "warmup", "2s", "time before the measurement")
-	fs.StringVar(&o.Group, "group", "apogee_bench_e2e", "consumer group")
+	fs.StringVar(&o.Group, "group", group, "consumer group")
 	return c
 }
 
