@@ -38,7 +38,7 @@ func (n *delayNode) putKey(topic, key, body string) {
 	t := n.topics.find(topic)
 	done := make(chan error, 1)
 	err := n.store.Append(&store.Batch{
-		Entries: []store.Entry{store.EntryFor(message.Record{
+		Entries: []store.Entry{n.store.EntryFor(message.Record{
 			Topic: t.name, Body: []byte(body), Properties: message.AppendProperty(nil, message.PropKeys, []byte(key)), BornHost: testHost, StoreHost: testHost,
 		}, t.queue(0))},
 		Done: func(_ *store.Batch, err error) { done <- err },

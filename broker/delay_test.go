@@ -74,7 +74,7 @@ func (n *delayNode) send(topic string, level int, body string, done func(positio
 	}
 	p := message.AppendProperty(nil, message.PropUniqueKey, []byte("id-"+body))
 	p = message.AppendProperty(p, message.PropTags, []byte("blue"))
-	e := store.EntryFor(message.Record{
+	e := n.store.EntryFor(message.Record{
 		Topic: t.name, Body: []byte(body), Properties: p, BornHost: testHost, StoreHost: testHost, BornTime: 1234, Flag: 7,
 	}, t.queue(0))
 	if level > 0 {

@@ -21,12 +21,14 @@ func (h popHost) Group(name string) *protocol.SubscriptionGroupConfig { return h
 func (h popHost) KnownGroup(name string) *protocol.SubscriptionGroupConfig {
 	return h.groups.known(name)
 }
-func (h popHost) GroupsOf(topic string) []string                        { return h.offsets.groupsOf(topic) }
-func (h popHost) MayRead(group, topic string) bool                      { return h.groups.mayRead(group, topic) }
-func (h popHost) Members(group string) []string                         { return h.clients.ids(group) }
-func (h popHost) IsYoung(q *store.Queue) bool                           { return h.isYoung(q) }
-func (h popHost) Refusal(err error) error                               { return sendFailure(err) }
-func (h popHost) NewEntry(r message.Record, q *store.Queue) store.Entry { return store.EntryFor(r, q) }
+func (h popHost) GroupsOf(topic string) []string   { return h.offsets.groupsOf(topic) }
+func (h popHost) MayRead(group, topic string) bool { return h.groups.mayRead(group, topic) }
+func (h popHost) Members(group string) []string    { return h.clients.ids(group) }
+func (h popHost) IsYoung(q *store.Queue) bool      { return h.isYoung(q) }
+func (h popHost) Refusal(err error) error          { return sendFailure(err) }
+func (h popHost) NewEntry(r message.Record, q *store.Queue) store.Entry {
+	return h.store.EntryFor(r, q)
+}
 
 func (h popHost) Settings() popserve.Settings {
 	s := h.live()

@@ -54,6 +54,9 @@ func (b *Broker) sendBack(r *remoting.Request) (*remoting.Response, error) {
 	if err != nil {
 		return nil, protocol.Errorf(protocol.RespSystemError, "look message by offset failed, %d", h.Offset)
 	}
+	if failed.InnerMessages() > 0 {
+		return nil, protocol.Errorf(protocol.RespSystemError, "MESSAGE_ILLEGAL: the record at log position %d holds a batch; send the message itself to %s", h.Offset, retry.name)
+	}
 	e, err := b.retryOf(&failed, &h, g, retry)
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func (b *Broker) retryOf(failed *message.Record, h *protocol.SendBackHeader, g *
 	r.ReconsumeTimes++
 	r.PreparedOffset = 0
 	r.StoreHost = b.storeHost(failed.StoreHost)
-	e := store.EntryFor(r, queue)
+	e := b.store.EntryFor(r, queue)
 	if level > 0 {
 		b.delays.Schedule(&e, level, nil)
 	}

@@ -166,7 +166,7 @@ func TestTimedMessagesGoToRocketMQAndBack(t *testing.T) {
 		}
 		roll.Properties = message.AppendProperty(message.AppendWithout(nil, roll.Properties, message.PropCRC), message.PropTimerRolls, []byte("1"))
 		appended := make(chan error, 1)
-		err = n.store.Append(&store.Batch{Entries: []store.Entry{store.EntryFor(roll, n.store.Queue(message.TopicTimerWheel, 0))}, Done: func(_ *store.Batch, err error) { appended <- err }})
+		err = n.store.Append(&store.Batch{Entries: []store.Entry{n.store.EntryFor(roll, n.store.Queue(message.TopicTimerWheel, 0))}, Done: func(_ *store.Batch, err error) { appended <- err }})
 		if err = errors.Join(err, <-appended); err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ func (n *delayNode) fillTimed(count int, at func(i int) time.Time) {
 		for len(batch.Entries) < 500 && i < count {
 			p := message.AppendProperty(nil, message.PropUniqueKey, fmt.Appendf(nil, "%032d", i))
 			p = message.AppendProperty(p, message.PropTimerDeliver, strconv.AppendInt(nil, at(i).UnixMilli(), 10))
-			e := store.EntryFor(message.Record{Topic: t.name, Body: body, Properties: p, BornHost: testHost, StoreHost: testHost}, t.queue(0))
+			e := n.store.EntryFor(message.Record{Topic: t.name, Body: body, Properties: p, BornHost: testHost, StoreHost: testHost}, t.queue(0))
 			if _, err := n.delays.WaitForMoment(&e, nil); err != nil {
 				n.t.Fatal(err)
 			}

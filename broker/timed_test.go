@@ -32,7 +32,7 @@ func (n *delayNode) sendTimed(topic, property string, value int64, body string, 
 	}
 	p := message.AppendProperty(nil, message.PropUniqueKey, []byte("id-"+body))
 	p = message.AppendProperty(p, property, strconv.AppendInt(nil, value, 10))
-	e := store.EntryFor(message.Record{
+	e := n.store.EntryFor(message.Record{
 		Topic: t.name, Body: []byte(body), Properties: p, BornHost: testHost, StoreHost: testHost, BornTime: 1234, Flag: 7,
 	}, t.queue(0))
 	if _, err = n.delays.WaitForMoment(&e, nil); err == nil {

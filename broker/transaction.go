@@ -291,7 +291,7 @@ func (b *Broker) resumeCheck(r *remoting.Request) (*remoting.Response, error) {
 	again.Topic, again.PreparedOffset = halfTopic, 0
 	again.Properties = message.AppendWithout(nil, lost.Properties, message.PropCheckTimes, message.PropCRC)
 	again.Properties = message.AppendProperty(again.Properties, message.PropCheckTimes, []byte("0"))
-	e := store.EntryFor(again, b.transactions.queue)
+	e := b.store.EntryFor(again, b.transactions.queue)
 	offset := int64(-1)
 	if half, _, err := b.store.Look(lost.PreparedOffset, &pins); lost.PreparedOffset > 0 && err == nil && string(half.Topic) == message.TopicHalf {
 		offset = half.QueueOffset

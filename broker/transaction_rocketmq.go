@@ -181,7 +181,7 @@ func leaveTransactions(s *store.Store, table map[string]map[int32]int64) error {
 func appendOp(s *store.Store, queue *store.Queue, body []byte) error {
 	_, now := s.LastRecord()
 	done := make(chan error, 1)
-	e := store.EntryFor(message.Record{
+	e := s.EntryFor(message.Record{
 		Topic: []byte(message.TopicOpHalf), Body: body, BornTime: now, Properties: message.AppendProperty(nil, message.PropTags, []byte(opTag)),
 	}, queue)
 	if err := s.Append(&store.Batch{Entries: []store.Entry{e}, Done: func(_ *store.Batch, err error) { done <- err }}); err != nil {

@@ -43,7 +43,7 @@ func (n *delayNode) prepared(body string, more ...string) message.Record {
 	for i := 0; i < len(more); i += 2 {
 		p = message.AppendProperty(p, more[i], []byte(more[i+1]))
 	}
-	e := store.EntryFor(message.Record{
+	e := n.store.EntryFor(message.Record{
 		Topic: t.name, Body: []byte(body), Properties: p, BornHost: testHost, StoreHost: testHost, BornTime: time.Now().UnixMilli(),
 	}, t.queue(0))
 	n.prepare(&e, false, slices.Clone(p))
@@ -171,7 +171,7 @@ func TestHalfMessagesThatRocketMQPutBack(t *testing.T) {
 		n.prepared("settled by its first place", message.PropPreparedOffset, "77")
 		n.prepared("checked", message.PropCheckTimes, "4")
 		op := func(body string) {
-			n.appendNow(store.EntryFor(message.Record{
+			n.appendNow(n.store.EntryFor(message.Record{
 				Topic: []byte(message.TopicOpHalf), Body: []byte(body), Properties: message.AppendProperty(nil, message.PropTags, []byte(opTag)),
 			}, n.store.Queue(message.TopicOpHalf, 0)))
 		}

@@ -253,7 +253,7 @@ func (s *checkShell) giveUp(halves []transaction.Half) {
 		}
 		r := half
 		r.Topic, r.PreparedOffset, r.Properties = to.name, h.Position, withChecks(half.Properties, h.Checks)
-		e := store.EntryFor(r, to.queue(0))
+		e := b.store.EntryFor(r, to.queue(0))
 		e.Target = &store.WithState{Queue: to.queue(0), Kind: kindTransactions, Changes: decidedHalf(&r, &half)}
 		batch.Entries = append(batch.Entries, e)
 	})

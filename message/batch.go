@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
 )
 
 // One message in the body of SEND_BATCH_MESSAGE (MessageDecoder.encodeMessage):
@@ -52,4 +53,19 @@ func AppendBatchItem(dst []byte, it BatchItem) []byte {
 	dst = append(dst, it.Body...)
 	dst = be.AppendUint16(dst, uint16(len(it.Properties)))
 	return append(dst, it.Properties...)
+}
+
+// InnerMessagesMax bounds the messages of a batch that is one record (a Java short).
+const InnerMessagesMax = 32767
+
+// InnerMessages returns how many messages a record holds, each of which takes an offset of its queue; 0 when it is not a batch.
+func (r *Record) InnerMessages() int64 {
+	if r.SysFlag&FlagInnerBatch == 0 {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(Property(r.Properties, PropInnerNum)), 10, 16)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
 }

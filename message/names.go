@@ -16,7 +16,6 @@ const (
 const (
 	RetryPrefix = "%RETRY%"
 	DLQPrefix   = "%DLQ%"
-	LMQPrefix   = "%LMQ%"
 	// StatePrefix begins the topics that hold Apogee's own state; no client request reaches them by any path.
 	StatePrefix = "rmq_sys_apogee_"
 	// systemPrefix begins topics that RocketMQ regards as its own.

@@ -51,6 +51,10 @@ const (
 	PropPreparedOffset    = "TRAN_PREPARED_QUEUE_OFFSET" // of a half message that RocketMQ put back: where it stood first
 	PropReplyTo           = "REPLY_TO_CLIENT"
 	PropPushReplyTime     = "PUSH_REPLY_TIME"
+	PropMultiDispatch     = "INNER_MULTI_DISPATCH"     // light queues that the message is to stand in as well, separated by commas
+	PropMultiOffset       = "INNER_MULTI_QUEUE_OFFSET" // its offsets there
+	PropInnerNum          = "INNER_NUM"                // messages in a batch that is one record
+	PropInnerBase         = "INNER_BASE"               // the offset of the first of them
 	PropCRC               = crcPropertyName
 )
 

@@ -50,6 +50,7 @@ const (
 	FlagRollback        = 3 << 2
 	FlagBornHostV6      = 1 << 4
 	FlagStoreHostV6     = 1 << 5
+	FlagNeedUnwrap      = 1 << 6 // clients take a batch apart that is one record
 	FlagInnerBatch      = 1 << 7
 	FlagCompressionMask = 7 << 8
 )
@@ -396,6 +397,9 @@ func PutBlank(dst []byte, size int, storeTime int64) {
 func Peek(b []byte) (size int, magic uint32) {
 	return int(int32(binary.BigEndian.Uint32(b))), binary.BigEndian.Uint32(b[4:])
 }
+
+// QueueOffsetOf reads the queue offset of the record that starts at b (at least 28 bytes).
+func QueueOffsetOf(b []byte) int64 { return int64(binary.BigEndian.Uint64(b[offsetQueueOffset:])) }
 
 // PhysicalOffsetOf reads the physical offset of the record that starts at b (at least 36 bytes).
 func PhysicalOffsetOf(b []byte) int64 { return int64(binary.BigEndian.Uint64(b[offsetPhysical:])) }

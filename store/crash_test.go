@@ -17,6 +17,13 @@ const crashesChecked = 16
 // crashQueues is how many queues a crash test sends to.
 const crashQueues = 3
 
+// crashBatches is the queue whose records are batches, of crashSpan messages each. All records stand in crashLight as well, but those.
+const (
+	crashBatches = 2
+	crashSpan    = 3
+	crashLight   = "%LMQ%all"
+)
+
 // sent is what a crash test appended, in log order: message i of a queue, or, with queue -1, a change of state to i.
 type sent struct {
 	queue, index int
@@ -90,7 +97,13 @@ func (c *crasher) run(t *testing.T, disk *testDisk, n int) {
 		b := &Batch{Done: func(b *Batch, err error) { c.done(t, len(b.Entries), err); wait.Done() }}
 		for range 1 + i%5 {
 			q := (i + len(b.Entries)) % crashQueues
-			b.Entries = append(b.Entries, entryFor(s.Queue("T", int32(q)), []byte(crashBody(q, next[q])), "k"))
+			e := entryFor(s.Queue("T", int32(q)), []byte(crashBody(q, next[q])), "k")
+			if q == crashBatches {
+				numberedBatch(s, &e, crashSpan)
+			} else {
+				numberedLight(s, &e, crashLight)
+			}
+			b.Entries = append(b.Entries, e)
 			c.all = append(c.all, sent{queue: q, index: next[q]})
 			next[q]++
 		}
@@ -148,11 +161,21 @@ func (c *crasher) found(t *testing.T, s *Store, extra int) int {
 		have[q] = readAll(t, s, queue)
 		from, end := queue.Bounds()
 		first[q], ends[q] = int(from), int(end)-extra
+		if q == crashBatches {
+			if first[q]%crashSpan != 0 || ends[q]%crashSpan != 0 {
+				t.Fatalf("queue %d is [%d,%d): batches of %d", q, first[q], ends[q], crashSpan)
+			}
+			first[q], ends[q] = first[q]/crashSpan, ends[q]/crashSpan
+		}
 		if n := len(have[q]) - extra; n < 0 || slices.ContainsFunc(have[q][n:], func(b string) bool { return b != "more" }) {
 			t.Fatalf("queue %d ends in %q, want %d more", q, have[q][max(n, 0):], extra)
 		}
 		have[q] = have[q][:len(have[q])-extra]
 	}
+	if _, end := s.Queue(crashLight, 0).Bounds(); int(end) != ends[0]+ends[1] {
+		t.Fatalf("the light queue ends at %d, the others at %v", end, ends)
+	}
+	readAll(t, s, s.Queue(crashLight, 0))
 	state := ""
 	if err := s.State("test", func(_ string, v []byte) error { state = string(v); return nil }); err != nil {
 		t.Fatal(err)
@@ -251,7 +274,7 @@ func TestWhatWasAcknowledgedSurvivesAnyCrash(t *testing.T) {
 				c := &crasher{random: rand.New(rand.NewPCG(seed, 1)), stride: 3}
 				c.config = func(d *testDisk) Config {
 					config := memConfig(d)
-					config.Files, config.AsyncFlush = d.files(), async
+					config.Files, config.AsyncFlush, config.MultiDispatch = d.files(), async, true
 					config.FlushInterval, config.StageInterval = 3*time.Millisecond, 5*time.Millisecond
 					if spares == "recycled" { // retention makes spares of the oldest segments
 						config.Retention.BytesMax = 2 * config.SegmentBytes

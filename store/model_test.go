@@ -30,7 +30,21 @@ type modelItem struct {
 	position  int64 // in the log
 	end       int64 // log position behind it
 	ended     int64 // position of the message whose wait it ended; 0: of none
+	messages  int   // in the record, each with an offset
+	light     []string
 }
+
+// modelSlot is an offset of a queue: the part of an item that has it.
+type modelSlot struct {
+	modelItem
+	part int
+}
+
+// modelLight are the light queues, modelTopics all topics.
+var (
+	modelLight  = []string{"%LMQ%a", "%LMQ%b"}
+	modelTopics = append([]string{"T0", "T1", "T2"}, modelLight...)
+)
 
 // pendingKind is the state of messages that wait: log position in 20 digits -> store time.
 const pendingKind = "pending"
@@ -66,7 +80,7 @@ type model struct {
 // roll draws a number below n.
 func (m *model) roll(n int) int { return rapid.IntRange(0, n-1).Draw(m.t, "roll") }
 
-func (m *model) topic() string { return fmt.Sprint("T", m.roll(3)) }
+func (m *model) topic() string { return modelTopics[m.roll(len(modelTopics))] }
 func (m *model) key() string   { return fmt.Sprint("k", m.roll(4)) }
 
 // modelStepsMax bounds a run.
@@ -81,6 +95,7 @@ func runModel(t *rapid.T) {
 	m.config.AsyncFlush = m.roll(2) == 1
 	m.config.FlushInterval = time.Hour
 	m.config.StageInterval = time.Hour
+	m.config.MultiDispatch = true
 	pendingHooks(&m.config)
 	m.config.Now = func() time.Time { return time.UnixMilli(m.now.Load()) }
 	m.open()
@@ -157,8 +172,34 @@ func (m *model) entry(topic string, queue int32) Entry {
 	m.appends++
 	body := fmt.Sprint(m.appends, strings.Repeat(".", length))
 	key := m.key()
-	m.log = append(m.log, modelItem{topic: q.Topic, queue: q.ID, body: body, key: key})
-	return entryFor(q, []byte(body), key)
+	item := modelItem{topic: q.Topic, queue: q.ID, body: body, key: key, messages: 1}
+	e := entryFor(q, []byte(body), key)
+	if kind := m.roll(4); strings.HasPrefix(topic, message.LMQPrefix) || topic == message.TopicTimerWheel {
+	} else if kind == 0 {
+		item.messages = 1 + m.roll(5)
+		if m.roll(32) == 0 {
+			item.messages = 1500 // more than a block of the index
+		}
+		numberedBatch(m.s, &e, item.messages)
+	} else if kind == 1 {
+		item.light = [][]string{{"%LMQ%a"}, {"%LMQ%b", "%LMQ%a"}, {"%LMQ%b", "%LMQ%b"}}[m.roll(3)]
+		numberedLight(m.s, &e, item.light...)
+	}
+	m.log = append(m.log, item)
+	return e
+}
+
+// numberedBatch makes an entry's record a batch of n messages.
+func numberedBatch(s *Store, e *Entry, n int) {
+	e.Record.SysFlag |= message.FlagInnerBatch
+	e.Record.Properties = message.AppendProperty(e.Record.Properties, message.PropInnerNum, fmt.Append(nil, n))
+	s.Number(e, nil)
+}
+
+// numberedLight has an entry's record stand in light queues, too.
+func numberedLight(s *Store, e *Entry, names ...string) {
+	e.Record.Properties = message.AppendProperty(e.Record.Properties, message.PropMultiDispatch, []byte(strings.Join(names, ",")))
+	s.Number(e, nil)
 }
 
 func (m *model) appendAll(entries ...Entry) {
@@ -247,7 +288,7 @@ func (m *model) crash() {
 
 // check compares all that can be read.
 func (m *model) check() {
-	queues := map[modelQueue][]modelItem{}
+	queues := map[modelQueue][]modelSlot{}
 	state := map[string]string{}
 	for _, item := range m.log {
 		switch {
@@ -257,7 +298,14 @@ func (m *model) check() {
 			}
 		case item.change == nil:
 			q := modelQueue{item.topic, item.queue}
-			queues[q] = append(queues[q], item)
+			for part := range item.messages {
+				queues[q] = append(queues[q], modelSlot{item, part})
+			}
+			for i, name := range item.light {
+				if !slices.Contains(item.light[:i], name) {
+					queues[modelQueue{name, 0}] = append(queues[modelQueue{name, 0}], modelSlot{item, 0})
+				}
+			}
 		case item.change.Value == nil:
 			delete(state, item.change.Key)
 		default:
@@ -272,8 +320,7 @@ func (m *model) check() {
 		m.t.Fatal("state ", diff)
 	}
 	m.checkPending()
-	for i := range 3 {
-		topic := fmt.Sprint("T", i)
+	for _, topic := range modelTopics {
 		for id := range int32(2) {
 			m.checkQueue(m.s.Queue(topic, id), queues[modelQueue{topic, id}])
 		}
@@ -313,35 +360,50 @@ func (m *model) checkPending() {
 	}
 }
 
-func (m *model) checkQueue(q *Queue, want []modelItem) {
+func (m *model) checkQueue(q *Queue, want []modelSlot) {
 	if first, end := q.Bounds(); first != 0 || end != int64(len(want)) {
 		m.t.Fatalf("%s/%d is [%d,%d), want %d messages", q.Topic, q.ID, first, end, len(want))
 	}
-	for i, body := range readAll(m.t, m.s, q) {
-		if body != want[i].body {
-			m.t.Fatalf("%s/%d offset %d is %.20q, want %.20q", q.Topic, q.ID, i, body, want[i].body)
+	var records []string
+	for _, slot := range want {
+		if slot.part == 0 {
+			records = append(records, slot.body)
 		}
+	}
+	if got := readAll(m.t, m.s, q); !slices.Equal(got, records) {
+		m.t.Fatalf("%s/%d has %d records, want %d, or others", q.Topic, q.ID, len(got), len(records))
 	}
 	if len(want) == 0 {
 		return
 	}
 	at := m.random.IntN(len(want))
 	var r Result // a read from the middle on, of at most one message
-	if err := m.s.Read(&r, q, int64(at), ReadLimits{Messages: 1, Bytes: 1, Scanned: 10}, Match{}); err != nil || r.Next != int64(at)+1 {
+	if err := m.s.Read(&r, q, int64(at), ReadLimits{Messages: 1, Bytes: 1, Scanned: 10}, Match{}); err != nil || int(r.Next) != at+want[at].messagesLeft(q) {
 		m.t.Fatalf("read at %d: next %d, %v", at, r.Next, err)
 	}
 	if !bytes.Contains(bytes.Join(r.Slices, nil), []byte(want[at].body)) {
 		m.t.Fatalf("%s/%d offset %d is not %.20q", q.Topic, q.ID, at, want[at].body)
 	}
+	if start := at - want[at].part; len(r.Offsets) != 1 || int(r.Offsets[0]) != start {
+		m.t.Fatalf("%s/%d offset %d is in the record at %v, want %d", q.Topic, q.ID, at, r.Offsets, start)
+	}
 	r.Release()
 	t := want[at].time + int64(m.random.IntN(3)) - 1
-	lower := slices.IndexFunc(want, func(i modelItem) bool { return i.time >= t })
+	lower := slices.IndexFunc(want, func(i modelSlot) bool { return i.time >= t })
 	if lower < 0 {
 		lower = len(want)
 	}
 	if got, err := m.s.OffsetByTime(q, t, false); err != nil || got != int64(lower) {
 		m.t.Fatalf("%s/%d at time %d: offset %d, want %d, %v", q.Topic, q.ID, t, got, lower, err)
 	}
+}
+
+// messagesLeft counts the messages of the slot's record in a queue from this one on.
+func (s *modelSlot) messagesLeft(q *Queue) int {
+	if q.Topic != s.topic {
+		return 1
+	}
+	return s.messages - s.part
 }
 
 // checkKeys compares where the key index finds messages, newest first; those of deleted topics are in the log still.

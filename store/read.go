@@ -44,7 +44,7 @@ type Result struct {
 	Status           ReadStatus
 	Slices           [][]byte
 	Bytes, Messages  int
-	Offsets          []int64 // of the messages
+	Offsets          []int64 // of the records; that of a batch is its first, which may be less than the one that was asked for
 	Next, First, End int64   // next offset to read; the queue's bounds
 
 	pins    commitlog.Pins
@@ -92,11 +92,12 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 			return err
 		}
 		n := min(limits.Scanned-scanned, max(limits.Messages-r.Messages, 16))
-		if r.entries, err = q.Entries(r.entries[:0], r.Next, n); err != nil || len(r.entries) == 0 {
+		if err = r.look(q, n); err != nil || len(r.entries) == 0 {
 			return err
 		}
-		for _, e := range r.entries {
-			enough, err := s.take(r, e, limits, match)
+		for at := 0; at < len(r.entries); {
+			n := messagesAt(r.entries[at:])
+			enough, err := s.take(r, r.entries[at], n, limits, match)
 			if errors.Is(err, commitlog.ErrGone) { // retention was faster
 				if !again && r.Next < q.Compacted().End { // and what compaction left has a new place
 					again = true
@@ -109,14 +110,39 @@ func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 			if enough || err != nil {
 				return err
 			}
-			r.Next++
-			scanned++
+			at, r.Next, scanned = at+n, r.Next+int64(n), scanned+n
 			if r.Messages >= limits.Messages {
 				return nil
 			}
 		}
 	}
 	return nil
+}
+
+// look reads up to n index entries from Next on, and all of the last one's record.
+func (r *Result) look(q *Queue, n int) (err error) {
+	r.entries, err = q.Entries(r.entries[:0], r.Next, n)
+	for at := len(r.entries); err == nil && at > 0 && r.entries[at-1].More; at++ {
+		if at < len(r.entries) {
+			continue
+		}
+		if r.entries, err = q.Entries(r.entries, r.Next+int64(at), partsAtOnce); err == nil && at == len(r.entries) {
+			break // retention was faster
+		}
+	}
+	return err
+}
+
+// partsAtOnce is how many index entries are read to find a batch's end.
+const partsAtOnce = 256
+
+// messagesAt counts the messages of the first entry's record from that one on.
+func messagesAt(entries []view.Entry) int {
+	n := 1
+	for n < len(entries) && entries[n-1].More {
+		n++
+	}
+	return n
 }
 
 // ReadOne returns the record at a queue's offset, valid until r's release; nil where there is none any more.
@@ -145,8 +171,8 @@ func (s *Store) ReadPosition(r *Result, position int64, size int32) (err error) 
 	return nil
 }
 
-// take adds a message to the result if it matches; enough says that the limits forbid it.
-func (s *Store) take(r *Result, e view.Entry, limits ReadLimits, match Match) (enough bool, err error) {
+// take adds a record to the result, which has n messages from Next on, if it matches; enough says that the limits forbid it.
+func (s *Store) take(r *Result, e view.Entry, n int, limits ReadLimits, match Match) (enough bool, err error) {
 	if e.Hole() || match.Tags != nil && !match.Tags(e.TagsCode) {
 		return false, nil
 	}
@@ -162,8 +188,14 @@ func (s *Store) take(r *Result, e view.Entry, limits ReadLimits, match Match) (e
 			return false, err
 		}
 	}
-	if r.Messages > 0 && r.Bytes+int(e.Size) > limits.Bytes {
+	if r.Messages > 0 && (r.Bytes+int(e.Size) > limits.Bytes || n > 1 && r.Messages+n > limits.Messages) {
 		return true, nil
+	}
+	offset := r.Next
+	if e.Part && len(r.Offsets) == 0 { // only the first record can have messages before Next
+		if offset, err = s.firstOffset(e); err != nil {
+			return false, err
+		}
 	}
 	slices := len(r.Slices)
 	if r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins); err != nil {
@@ -171,10 +203,19 @@ func (s *Store) take(r *Result, e view.Entry, limits ReadLimits, match Match) (e
 		return false, err
 	}
 	r.Status = Found
-	r.Offsets = append(r.Offsets, r.Next)
+	r.Offsets = append(r.Offsets, offset)
 	r.Bytes += int(e.Size)
-	r.Messages++
+	r.Messages += n
 	return false, nil
+}
+
+// firstOffset returns the offset of the first message in a batch.
+func (s *Store) firstOffset(e view.Entry) (int64, error) {
+	head, err := s.log.Read(e.Position, message.MinRecordSize)
+	if err != nil {
+		return 0, err
+	}
+	return message.QueueOffsetOf(head), nil
 }
 
 // probe looks at the properties of one record after the other, without its body.
@@ -362,6 +403,15 @@ func (s *Store) OffsetByTime(q *Queue, t int64, upper bool) (int64, error) {
 		offset--
 	}
 	return offset, failed
+}
+
+// RecordStart returns the offset of the first message in the record that holds the one at offset: the offset itself, but in a batch.
+func (s *Store) RecordStart(q *Queue, offset int64) (int64, error) {
+	e, err := s.entry(q, offset)
+	if err != nil || !e.Part {
+		return offset, err
+	}
+	return s.firstOffset(e)
 }
 
 // keyHitsMax bounds the records that one search by key reads.

@@ -31,6 +31,7 @@ type Config struct {
 	ViewLagBytesMax  int64         // log that may have to be replayed at a start; default 256 MiB
 	StageInterval    time.Duration // default 5 s; while little happens, every twelfth
 	AcceptDamage     bool          // take appends although the middle of the log is damaged
+	MultiDispatch    bool          // records that name light queues stand in them as well; those that do already, do so whatever this is
 	Retention        Retention     // what may be removed
 
 	// DueTime gives what the index of a schedule queue, or of rmq_sys_wheel_timer, holds instead of a tag's code: when the message is due,
@@ -338,6 +339,7 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 		Restart:     r.PhysicalOffset < s.foreign,
 	}
 	s.schedule(&m, r)
+	m.Numbering = s.numberingOf(r)
 	if message.IsStateTopic(string(r.Topic)) {
 		var err error
 		if m.State, err = decodeState(r.Body, r.PhysicalOffset+int64(r.BodyOffset())); err != nil {
@@ -400,6 +402,7 @@ func (s *Store) apply(batches []*Batch) {
 				QueueOffset: e.Record.QueueOffset,
 				Entry:       view.Entry{Position: e.Record.PhysicalOffset, Size: e.Size, TagsCode: e.TagsCode},
 				StoreTime:   e.Record.StoreTime,
+				Numbering:   e.Numbering,
 				Keys:        e.Keys[:e.KeyCount],
 				MoreKeys:    e.MoreKeys,
 			}
@@ -461,10 +464,11 @@ func IndexEntry(e *Entry) {
 }
 
 // EntryFor makes the entry of a record that goes to a queue.
-func EntryFor(r message.Record, queue *Queue) Entry {
+func (s *Store) EntryFor(r message.Record, queue *Queue) Entry {
 	r.QueueID = queue.ID
 	e := Entry{Record: r, BodyCRC: crc32.ChecksumIEEE(r.Body), Sequence: &queue.Sequence, Target: queue}
 	IndexEntry(&e)
+	s.Number(&e, nil)
 	return e
 }
 
@@ -478,6 +482,9 @@ func (s *Store) Find(topic string, id int32) *Queue  { return s.view.Find(topic,
 
 // QueuesOf returns the queues of a topic, those included that it had when it had more.
 func (s *Store) QueuesOf(topic string) []*Queue { return s.view.QueuesOf(topic) }
+
+// LightQueues counts the queues of light topics.
+func (s *Store) LightQueues() int { return s.view.LightQueues() }
 
 // Append appends a batch of messages; see commitlog.Log.Append.
 func (s *Store) Append(b *Batch) error {

@@ -136,7 +136,7 @@ func (t *momentsShell) copyAgain(items []timer.Moment) error {
 	for i := range items {
 		err := errs[i]
 		if err == nil {
-			err = batch.addCopy(raw[i], t.queue)
+			err = batch.addCopy(t.s.c.Store, raw[i], t.queue)
 		}
 		if err != nil {
 			letGo(err)
@@ -163,7 +163,7 @@ func (t *momentsShell) copyAgain(items []timer.Moment) error {
 }
 
 // addCopy adds a stored record for a queue as it is.
-func (d *delivery) addCopy(raw []byte, queue *store.Queue) error {
+func (d *delivery) addCopy(s *store.Store, raw []byte, queue *store.Queue) error {
 	r, err := decodeWhole(raw)
 	if err != nil {
 		return err
@@ -171,6 +171,6 @@ func (d *delivery) addCopy(raw []byte, queue *store.Queue) error {
 	start := len(d.arena)
 	d.arena = message.AppendWithout(d.arena, r.Properties, message.PropCRC)
 	r.Topic, r.Properties, r.PreparedOffset = timerTopic, d.arena[start:len(d.arena):len(d.arena)], r.PhysicalOffset
-	d.Entries = append(d.Entries, store.EntryFor(r, queue))
+	d.Entries = append(d.Entries, s.EntryFor(r, queue))
 	return nil
 }

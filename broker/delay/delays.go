@@ -140,7 +140,7 @@ func (d *Delays) DeliveryOf(source *message.Record, arena []byte, drop ...string
 	}
 	r := *source
 	r.Topic, r.Properties, r.PreparedOffset = name, arena[start:len(arena):len(arena)], source.PhysicalOffset
-	return store.EntryFor(r, queue), arena, nil
+	return d.c.Store.EntryFor(r, queue), arena, nil
 }
 
 // never is when a record of the timers' topic is due that waits for nothing.

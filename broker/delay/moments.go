@@ -251,7 +251,7 @@ func (d *Delays) RecallOf(h *protocol.RecallHandle, group string, born, storeHos
 			p = message.AppendProperty(p, pair[0], []byte(pair[1]))
 		}
 	}
-	return store.EntryFor(message.Record{
+	return d.c.Store.EntryFor(message.Record{
 		Topic: timerTopic, Body: []byte("0"), Properties: p, BornTime: now, BornHost: born, StoreHost: storeHost,
 	}, d.timed.queue)
 }

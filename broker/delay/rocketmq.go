@@ -174,7 +174,7 @@ func copyHome(s *store.Store, q *store.Queue, items []timer.Moment) error {
 				continue
 			}
 			if err == nil {
-				err = batch.addCopy(raw, q)
+				err = batch.addCopy(s, raw, q)
 			}
 			if err != nil {
 				return err

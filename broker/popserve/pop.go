@@ -366,6 +366,7 @@ func (p *request) move(q *queue, from, to int64) error {
 
 // deliver notes what was read as handed out, and adds it to the answer. The caller holds the queue's lock.
 func (p *request) deliver(f *found, q *queue, s source, start int64, result *store.Result) {
+	start = min(start, result.Offsets[0]) // which is that of a batch, if it was read from its middle on
 	receipt := pop.Receipt{Start: start, Time: f.time, Invisible: p.h.InvisibleMS, Number: f.number}
 	f.infos.Add(s.key.Topic, s.key.Queue, start, result.Offsets)
 	if p.h.Order {

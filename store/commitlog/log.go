@@ -92,6 +92,8 @@ type Entry struct {
 	BodyCRC  uint32 // plain CRC-32 of the body
 	Size     int32  // set by Append: bytes in the log
 	Sequence *Sequence
+	// Numbering is nil for a record that takes one offset of its queue and stands nowhere else.
+	Numbering *Numbering
 	// What follows is not the log's: it travels with the entry to whoever applies it.
 	Target   any
 	TagsCode int64
@@ -272,7 +274,11 @@ func (l *Log) assign(b *Batch) {
 		e.Record.PhysicalOffset = pos
 		e.Record.StoreTime = l.storeTime
 		e.Record.QueueOffset = e.Sequence.next
-		e.Sequence.next++
+		if e.Numbering == nil {
+			e.Sequence.next++
+		} else {
+			e.Numbering.assign(e.Sequence)
+		}
 		l.hold(b, pos, int64(e.Size))
 		pos += int64(e.Size)
 	}
@@ -298,7 +304,7 @@ func (l *Log) reserve(b *Batch) (bool, error) {
 		return false, ErrEnded
 	}
 	for i := range b.Entries {
-		if b.Entries[i].Sequence.ended {
+		if e := &b.Entries[i]; e.Sequence.ended || e.Numbering.ended() {
 			return false, ErrEnded
 		}
 		if size := int64(b.Entries[i].Size); end+size+tailZeroBytes > l.segmentEnd(end) {
@@ -359,6 +365,9 @@ func (l *Log) encode(b *Batch) {
 	pins := b.pins
 	for i := range b.Entries {
 		e := &b.Entries[i]
+		if e.Numbering != nil {
+			e.Numbering.write(e.Record.Properties)
+		}
 		pos := e.Record.PhysicalOffset
 		for pins[0].index < pos/step {
 			pins = pins[1:]

@@ -13,7 +13,8 @@
 //	"n" topic 0 queue 4                   next offset 8, minimum offset 8
 //	"q" topic 0 queue 4 first offset 8    the run that holds the queue from this offset on: from 8, end 8
 //	"x" from 8 end 8 "q" topic 0 queue 4 first offset 8
-//	                                      index entries of a run, 20 bytes each: log position 8, size 4, tags code 8 (RocketMQ's unit)
+//	                                      index entries of a run, 20 bytes each: log position 8, size 4, tags code 8 (RocketMQ's unit).
+//	                                      Bits 30 and 31 of the size: the record holds several messages; it has the next offset, too
 //	"x" from 8 end 8 "k" hash 8 sequence 4
 //	                                      key index of a run: sorted pairs of key hash 8 and log position 8
 //	"K" from 8                            a run: end position 8, store times of its first and last key 8

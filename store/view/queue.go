@@ -15,6 +15,8 @@ type Entry struct {
 	Position int64 // in the log
 	TagsCode int64
 	Size     int32 // 0: a damaged record left a hole
+	// Part: the record holds several messages, each with an offset. More: it has the next offset, too.
+	Part, More bool
 }
 
 // Hole tells whether there is no message at this offset: a damaged record had it, or compaction has removed it.
@@ -22,6 +24,9 @@ func (e Entry) Hole() bool { return e.Size == 0 }
 
 const (
 	entryBytes = 20
+	// entryMore and entryPart are bits of the encoded size, for Entry.More and Entry.Part: no record is that long.
+	entryMore = 1 << 31
+	entryPart = 1 << 30
 	// entriesPerBlock bounds one value of the database.
 	entriesPerBlock = 1024
 )
@@ -74,9 +79,9 @@ func (q *Queue) Bounds() (first, next int64) {
 	return first, next
 }
 
-// append adds the next message. An offset that is already there is a replay or, with restart, begins the queue anew: then it returns true. A
-// hole before it is filled with void entries.
-func (q *Queue) append(offset int64, e Entry, restart bool) (restarted bool) {
+// append adds the next record, which takes span offsets. An offset that is already there is a replay or, with restart, begins the queue
+// anew: then it returns true. A hole before it is filled with void entries.
+func (q *Queue) append(offset, span int64, e Entry, restart bool) (restarted bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	next := q.base + int64(len(q.entries))
@@ -96,7 +101,10 @@ func (q *Queue) append(offset int64, e Entry, restart bool) (restarted bool) {
 	if q.kind != "" {
 		q.base, q.min = offset+1, offset+1
 	} else {
-		q.entries = append(q.entries, e)
+		for e.Part = span > 1; span > 0; span-- {
+			e.More = span > 1
+			q.entries = append(q.entries, e)
+		}
 	}
 	if len(q.waiters) > 0 {
 		q.wake(e.TagsCode)
@@ -234,13 +242,24 @@ func (q *Queue) retire() {
 
 func decodeEntry(b []byte) Entry {
 	be := binary.BigEndian
-	return Entry{int64(be.Uint64(b)), int64(be.Uint64(b[12:])), int32(be.Uint32(b[8:]))}
+	size := be.Uint32(b[8:])
+	return Entry{
+		Position: int64(be.Uint64(b)), TagsCode: int64(be.Uint64(b[12:])),
+		Size: int32(size &^ (entryMore | entryPart)), Part: size&entryPart != 0, More: size&entryMore != 0,
+	}
 }
 
 func appendEntry(dst []byte, e Entry) []byte {
 	be := binary.BigEndian
 	dst = be.AppendUint64(dst, uint64(e.Position))
-	dst = be.AppendUint32(dst, uint32(e.Size))
+	size := uint32(e.Size)
+	if e.Part {
+		size |= entryPart
+	}
+	if e.More {
+		size |= entryMore
+	}
+	dst = be.AppendUint32(dst, size)
 	return be.AppendUint64(dst, uint64(e.TagsCode))
 }
 

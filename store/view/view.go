@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/apogeemq/apogee/message"
+	"github.com/apogeemq/apogee/store/commitlog"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -23,7 +24,7 @@ var ErrVersion = errors.New("written by a newer version of this program: use tha
 var ErrBroken = errors.New("the view is broken")
 
 // formatVersion of the database; a newer one is refused as a version, an older one is made anew.
-const formatVersion = 3
+const formatVersion = 4
 
 // Applied is what the database is true up to.
 type Applied struct {
@@ -51,6 +52,7 @@ type View struct {
 	queuesMu sync.RWMutex // guards what follows
 	queues   map[string][]*Queue
 	leaving  map[string]int // deletions of a topic that have their place in the log and are not applied yet
+	light    int            // light queues among them
 
 	first atomic.Int64 // log position that the log begins at
 
@@ -241,7 +243,29 @@ func (v *View) Queue(topic string, id int32) *Queue {
 	q.Pending = topic == message.TopicTimerWheel || topic == message.TopicHalf
 	list[id] = q
 	v.queues[topic] = list
+	if message.IsLMQ(topic) {
+		v.light++
+	}
 	return q
+}
+
+// LightQueues counts the queues whose topics are light.
+func (v *View) LightQueues() int {
+	v.queuesMu.RLock()
+	defer v.queuesMu.RUnlock()
+	return v.light
+}
+
+// forget takes a topic's queues away. The caller holds queuesMu.
+func (v *View) forget(topic string) {
+	if message.IsLMQ(topic) {
+		for _, q := range v.queues[topic] {
+			if q != nil {
+				v.light--
+			}
+		}
+	}
+	delete(v.queues, topic)
 }
 
 // Find returns a queue that exists, nil otherwise. Asking never makes one.
@@ -335,7 +359,7 @@ func (v *View) Leave(topic string) {
 			q.End()
 		}
 	}
-	delete(v.queues, topic)
+	v.forget(topic)
 	v.leaving[topic]++
 }
 
@@ -386,10 +410,11 @@ type Message struct {
 	StoreTime   int64
 	Keys        []uint64
 	MoreKeys    []uint64
-	State       []Mutation // of a state record
-	Retires     Change     // of state, by replacing its source
-	Pends       Change     // of state, by waiting: entries whose keys name the record, and are new
-	Restart     bool       // an offset that was there before begins the queue anew: RocketMQ keeps a deleted topic's messages in its log
+	Numbering   *commitlog.Numbering // nil: the record takes one offset of its queue; the stamps' targets are queues
+	State       []Mutation           // of a state record
+	Retires     Change               // of state, by replacing its source
+	Pends       Change               // of state, by waiting: entries whose keys name the record, and are new
+	Restart     bool                 // an offset that was there before begins the queue anew: RocketMQ keeps a deleted topic's messages in its log
 }
 
 // Begin and End enclose the application of a group of records; position is the log's behind the last of them.
@@ -420,12 +445,10 @@ func (v *View) Apply(m *Message) {
 	if c := &m.Pends; c.Kind != "" {
 		v.applyState(c.Kind, c.Changes, true)
 	}
-	if q.append(m.QueueOffset, m.Entry, m.Restart) {
-		v.dropped = append(v.dropped, q.key('n'), q.key('q'))
-	}
-	if !q.dirty {
-		q.dirty = true
-		v.changed = append(v.changed, q)
+	if m.Numbering == nil {
+		v.enter(q, m.QueueOffset, 1, m)
+	} else {
+		v.enterAll(m)
 	}
 	if q.kind != "" {
 		v.applyState(q.kind, m.State, false)
@@ -433,6 +456,29 @@ func (v *View) Apply(m *Message) {
 	if len(m.Keys) > 0 {
 		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)
 		v.keys.add(m.Entry.Position, m.StoreTime, m.MoreKeys)
+	}
+}
+
+// enter puts a record into a queue, which it takes span offsets of.
+func (v *View) enter(q *Queue, offset, span int64, m *Message) {
+	if q.append(offset, span, m.Entry, m.Restart) {
+		v.dropped = append(v.dropped, q.key('n'), q.key('q'))
+	}
+	if !q.dirty {
+		q.dirty = true
+		v.changed = append(v.changed, q)
+	}
+}
+
+// enterAll puts a record into every queue that it stands in, into each once.
+func (v *View) enterAll(m *Message) {
+	v.enter(m.Queue, m.QueueOffset, m.Numbering.Span, m)
+	stamps := m.Numbering.Stamps
+	for i, s := range stamps {
+		same := func(other commitlog.Stamp) bool { return other.Sequence == s.Sequence }
+		if q := s.Target.(*Queue); q != m.Queue && !slices.ContainsFunc(stamps[:i], same) {
+			v.enter(q, s.Offset, 1, m)
+		}
 	}
 }
 
@@ -470,7 +516,7 @@ func (v *View) dropQueues(topic string) {
 	} else if n == 1 {
 		delete(v.leaving, topic)
 	} else {
-		delete(v.queues, topic)
+		v.forget(topic)
 	}
 	v.queuesMu.Unlock()
 	kept := v.changed[:0]
