@@ -159,6 +159,9 @@ func (b *Broker) createGroup(r *remoting.Request) (*remoting.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.isLight(c.GroupName) {
+		return nil, nil
+	}
 	if err := b.groups.set([]*protocol.SubscriptionGroupConfig{c}, func(err error) { r.Reply(nil, err) }); err != nil {
 		return nil, sendFailure(err)
 	}
@@ -176,7 +179,9 @@ func (b *Broker) createGroups(r *remoting.Request) (*remoting.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		configs = append(configs, c)
+		if !b.isLight(c.GroupName) {
+			configs = append(configs, c)
+		}
 	}
 	if len(configs) == 0 {
 		return nil, nil

@@ -28,6 +28,7 @@ func (b *Broker) createTopics(r *remoting.Request) (*remoting.Response, error) {
 			return nil, err
 		}
 	}
+	list.Topics = slices.DeleteFunc(list.Topics, func(c protocol.TopicConfig) bool { return b.isLight(c.TopicName) })
 	if len(list.Topics) == 0 {
 		return nil, nil
 	}

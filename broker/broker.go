@@ -48,6 +48,7 @@ type Config struct {
 	DelayLevels     delay.Levels  // messageDelayLevel; default delay.DefaultLevels
 	Transactions    TransactionOptions
 	CompactEvery    time.Duration // compactionScheduleInternal; default DefaultCompactEvery
+	Light           LightOptions  // light queues
 
 	NoTimers          bool  // timerWheelEnable=false: moments are refused
 	TimerMaxDelaySec  int64 // timerMaxDelaySec; default delay.DefaultMaxDelaySec

@@ -67,8 +67,12 @@ func newGroupConfig(name string) *protocol.SubscriptionGroupConfig {
 // known returns a group, nil when there is none.
 func (t *groupTable) known(name string) *protocol.SubscriptionGroupConfig {
 	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.groups[name]
+	found := t.groups[name]
+	t.mu.RUnlock()
+	if found == nil && t.b.isLight(name) {
+		return newGroupConfig(name)
+	}
+	return found
 }
 
 // find returns a group, made with defaults where that is allowed; nil when there is none.

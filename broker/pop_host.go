@@ -91,7 +91,7 @@ func (h popHost) CheckOffsets(k popserve.Key) error    { return h.offsets.checkR
 
 func (h popHost) CountPopped(topic, group string, queue int32, messages, bytes int, took time.Duration) {
 	h.stats.pulled(messages, bytes)
-	h.traffic.Pulled(topic, group, h.topics.isSystem(topic), queue, messages, bytes, took)
+	h.traffic.Pulled(countedAs(topic), countedAs(group), h.topics.isSystem(topic), queue, messages, bytes, took)
 }
 
 func (h popHost) Count(kind traffic.Kind, topic, group string) {

@@ -195,7 +195,7 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 		return resp
 	}
 	p.b.stats.pulled(result.Messages, result.Bytes)
-	p.b.traffic.Pulled(p.topic.config.TopicName, p.h.Group, p.topic.system, p.h.QueueID, result.Messages, result.Bytes, p.b.c.Now().Sub(p.began))
+	p.b.traffic.Pulled(countedAs(p.h.Topic), countedAs(p.h.Group), p.topic.system, p.h.QueueID, result.Messages, result.Bytes, p.b.c.Now().Sub(p.began))
 	resp.Payload = remoting.Payload{Slices: result.Slices, Size: result.Bytes, Release: func() {
 		result.Release()
 		results.Put(result)

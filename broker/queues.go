@@ -77,6 +77,9 @@ func (b *Broker) searchOffset(r *remoting.Request) (*remoting.Response, error) {
 		}
 		upper := h.BoundaryType == "upper" || h.BoundaryType == "UPPER"
 		offset, err := b.store.OffsetByTime(q, min(h.Timestamp, math.MaxInt64-1), upper)
+		if err == nil && b.topics.find(h.Topic).batches {
+			offset, err = b.batchByTime(q, offset)
+		}
 		return &protocol.OffsetResult{Offset: offset}, err
 	})
 }

@@ -59,7 +59,7 @@ type sendAnswer struct {
 	queueID      int32
 	serialize    protocol.Serialization
 	oneWay       bool
-	half         bool
+	half, inner  bool
 	uniqueID     []byte // of the message, in the arena, or of the batch as a whole
 }
 
@@ -77,6 +77,8 @@ type sendRequest struct {
 	forged                          bool   // it has properties that only a broker gives to a half message
 	withoutPriority                 bool   // its priority means nothing beside what else it is
 	dead                            bool   // it goes to a DLQ, whatever delay it asks for
+	light                           []byte // INNER_MULTI_DISPATCH
+	inner                           int    // messages of a batch that is one record; 0: it is none
 	seen                            uint16 // mandatory fields that are there
 }
 
@@ -216,14 +218,15 @@ func (s *sendSink) take(r *remoting.Request) error {
 	} else {
 		a.uniqueID = message.Property(s.round.batch.Entries[a.first].Record.Properties, message.PropUniqueKey)
 	}
-	a.half = q.half
+	a.half, a.inner = q.half, q.inner > 0
 	s.round.answers = append(s.round.answers, a)
-	s.b.stats.sent(int(a.count), len(r.Body))
+	messages := max(int(a.count), q.inner)
+	s.b.stats.sent(messages, len(r.Body))
 	counted := t.traffic
 	if q.half {
 		counted = s.b.transactions.traffic
 	}
-	counted.Add(int(a.count), len(r.Body))
+	counted.Add(messages, len(r.Body))
 	return nil
 }
 
@@ -256,7 +259,7 @@ func (s *sendSink) findTopic(r *remoting.Request, q *sendRequest) (*topic, error
 		return nil, protocol.Errorf(protocol.RespGoAway, "the broker is shutting down")
 	}
 	t := s.topic
-	if t == nil || t.stale.Load() || string(t.name) != string(q.topic) {
+	if t == nil || t.light || t.stale.Load() || string(t.name) != string(q.topic) {
 		if t = s.b.topics.findBytes(q.topic); t == nil {
 			var err error
 			if t, err = s.createTopic(q); err != nil {
@@ -305,6 +308,9 @@ func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body [
 	if len(body) == 0 {
 		return s.b.illegal("the batch is empty")
 	}
+	if t.batches && message.Property(q.properties, message.PropUniqueKey) != nil {
+		return s.addInner(q, t, queue, body)
+	}
 	for n := 0; len(body) > 0; n++ {
 		if n == batchMessagesMax {
 			return protocol.Errorf(protocol.RespMessageIllegal, "the batch has more than %d messages", batchMessagesMax)
@@ -347,12 +353,21 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	switch {
 	case err != nil:
 		return err
+	case q.inner > 0:
+		s.number(e, q)
+	case q.sysFlag&message.FlagInnerBatch != 0:
+		return s.notInner(t.name, "sysFlag=%d", q.sysFlag)
 	case q.half:
 		round.arena = s.b.prepare(e, q.forged, round.arena)
 	case level > 0:
 		round.arena = s.b.delays.Schedule(e, level, round.arena)
 	case level == aMoment:
 		if round.arena, err = s.b.delays.WaitForMoment(e, round.arena); err != nil {
+			return err
+		}
+	}
+	if q.light != nil {
+		if err := s.dispatch(e, q); err != nil {
 			return err
 		}
 	}
@@ -367,7 +382,7 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 const aMoment = -1
 
 // notStored are names of properties that producers may not set.
-var notStored = []string{message.PropPopCheckpoint, message.PropCluster, message.PropCRC}
+var notStored = []string{message.PropPopCheckpoint, message.PropCluster, message.PropCRC, message.PropInnerNum, message.PropInnerBase, message.PropMultiOffset}
 
 // notStoredPriority are those of a message whose priority means nothing.
 var notStoredPriority = append([]string{message.PropPriority}, notStored...)
@@ -380,8 +395,6 @@ var notStoredDead = append([]string{message.PropDelay}, notStored...)
 // aMoment for a delay to a moment. What
 // a message of a batch says of its delivery means nothing, as in RocketMQ.
 func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte) (level int, err error) {
-	arena := s.round.arena
-	start := len(arena)
 	dropped, unique, transaction, timed, waited := false, false, false, false, false
 	for k, v := range message.Properties(properties) {
 		switch string(k) {
@@ -395,8 +408,16 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 			if len(v) > 0 {
 				addHash(e, store.TagHash(e.Record.Topic, v))
 			}
-		case message.PropPopCheckpoint, message.PropCluster, message.PropCRC:
+		case message.PropPopCheckpoint, message.PropCluster, message.PropCRC, message.PropInnerBase, message.PropMultiOffset:
 			dropped = true
+		case message.PropMultiDispatch:
+			if !q.batch {
+				q.light = v
+			}
+		case message.PropInnerNum:
+			if dropped = true; !q.batch {
+				return 0, s.notInner(e.Record.Topic, message.PropInnerNum+"=%.20q", v)
+			}
 		case message.PropPriority:
 			dropped = dropped || q.withoutPriority
 		case message.PropRealTopic, message.PropRealQueueID, message.PropTransactionID:
@@ -428,6 +449,14 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 	case timed && !waited && level == 0 && delay.MayWait(e.Record.SysFlag):
 		level = aMoment
 	}
+	s.keep(e, q, properties, dropped, unique)
+	return level, nil
+}
+
+// keep notes the entry's properties as they are stored: those of the request, without the reserved ones if there are any, and with a unique key.
+func (s *sendSink) keep(e *store.Entry, q *sendRequest, properties []byte, dropped, unique bool) {
+	arena := s.round.arena
+	start := len(arena)
 	switch {
 	case q.dead:
 		arena = message.AppendWithout(arena, properties, notStoredDead...)
@@ -446,7 +475,6 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 	arena = append(closeProperties(arena, start), s.b.stamp...)
 	s.round.arena = arena
 	e.Record.Properties = arena[start:len(arena):len(arena)]
-	return level, nil
 }
 
 // closeProperties ends the pairs that stand in arena[start:] with a separator.
@@ -603,6 +631,9 @@ func (b *Broker) appendSendAnswer(dst []byte, a *sendAnswer, entries []store.Ent
 	}
 	if len(a.uniqueID) > 0 {
 		w.Text("transactionId", a.uniqueID)
+	}
+	if a.inner {
+		w.Text("batchUniqId", a.uniqueID)
 	}
 	w.Int("queueOffset", first.QueueOffset)
 	if b.delays.Kept(&entries[0]) {

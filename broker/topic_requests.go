@@ -31,6 +31,9 @@ func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
 	if err := b.checkTopicConfig(&c); err != nil {
 		return nil, err
 	}
+	if b.isLight(c.TopicName) {
+		return nil, nil
+	}
 	if _, err := b.topics.set(c, func(err error) { r.Reply(nil, err) }); err != nil {
 		return nil, sendFailure(err)
 	}

@@ -22,6 +22,8 @@ type topic struct {
 	forbidden bool           // clients may not send to it
 	system    bool
 	compacts  bool           // cleanup.policy=COMPACTION: the last message of a key is left
+	batches   bool           // those that are sent to it are one record
+	light     bool           // it has no configuration
 	popped    popserve.Topic // what POP sees of it
 	traffic   *traffic.Counter
 	sendTimes []atomic.Pointer[traffic.Counter] // of each queue that was sent to
@@ -41,7 +43,7 @@ func (t *topic) queue(id int32) *store.Queue {
 func (t *topic) sendTime(b *Broker, queue int32) *traffic.Counter {
 	c := t.sendTimes[queue].Load()
 	if c == nil {
-		c = b.traffic.OfKey(traffic.Key{Topic: t.config.TopicName, Kind: traffic.SendTime, Queue: queue}, t.system)
+		c = b.traffic.OfKey(traffic.Key{Topic: countedAs(t.config.TopicName), Kind: traffic.SendTime, Queue: queue}, t.system)
 		t.sendTimes[queue].Store(c)
 	}
 	return c
@@ -132,6 +134,7 @@ func (t *topicTable) queueFor(name []byte, id int32) ([]byte, *store.Queue) {
 func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName),
 		compacts: c.Attributes[attribute.CleanupPolicy] == attribute.Compaction}
+	n.batches = c.Attributes[attribute.QueueType] == attribute.BatchQueue && !n.compacts
 	n.sendTimes = make([]atomic.Pointer[traffic.Counter], max(c.ReadQueues, c.WriteQueues))
 	n.traffic = t.b.traffic.Of(c.TopicName, "", n.system)
 	for id := range max(c.ReadQueues, c.WriteQueues) {
@@ -162,15 +165,23 @@ func (t *topicTable) compacted() (names []string) {
 // find returns a topic, nil when there is none.
 func (t *topicTable) find(name string) *topic {
 	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.topics[name]
+	found := t.topics[name]
+	t.mu.RUnlock()
+	if found == nil && t.b.isLight(name) {
+		return t.light(name)
+	}
+	return found
 }
 
 // findBytes is find without making a string.
 func (t *topicTable) findBytes(name []byte) *topic {
 	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.topics[string(name)]
+	found := t.topics[string(name)]
+	t.mu.RUnlock()
+	if found == nil {
+		return t.find(string(name))
+	}
+	return found
 }
 
 // set creates or changes a topic; done is told once it is durable. The topic is usable at once: what is appended to it comes behind its

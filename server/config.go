@@ -56,6 +56,7 @@ type Config struct {
 	Timers, Recall                             bool
 	TimerMaxDelaySec, TimerPrecisionMS         int64
 	TimerLiveBytesMax                          int64
+	Light                                      broker.LightOptions       // light queues
 	Transactions                               broker.TransactionOptions // Reserved is Retention's Age
 	CompactEvery                               time.Duration             // between rounds of compaction
 	AsyncFlush                                 bool
@@ -109,6 +110,7 @@ func DefaultConfig() Config {
 		Transactions: broker.DefaultTransactionOptions(),
 		CompactEvery: broker.DefaultCompactEvery,
 		Recall:       true,
+		Light:        broker.DefaultLightOptions(),
 
 		TimerMaxDelaySec:  delay.DefaultMaxDelaySec,
 		TimerPrecisionMS:  delay.DefaultPrecisionMS,
@@ -224,6 +226,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"defaultTopicQueueNums", int64(c.DefaultTopicQueues), 1, 65536},
 		{"queuesMax", int64(c.QueuesMax), 2048, 1 << 30},
 		{"groupsMax", int64(c.GroupsMax), 16, 1 << 30},
+		{"maxLmqConsumeQueueNum", int64(c.Light.QueuesMax), 0, 1 << 30},
 		{"timerMaxDelaySec", c.TimerMaxDelaySec, 1, delay.MaxDelaySecMax},
 		{"timerLiveBytesMax", c.TimerLiveBytesMax, 1, 1 << 50},
 		{"transactionCheckMax", int64(c.Transactions.ChecksMax), 1, math.MaxInt32},

@@ -84,7 +84,7 @@ func Options() []Option {
 		{Key: "proxyProtocolFrom", Usage: "comma separated networks that may say on whose behalf they connect", set: setProxyFrom},
 		text("logLevel", "debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }),
 	}
-	list = slices.Concat(list, timerOptions(), connectionOptions(), transactionOptions(), nameServerOptions())
+	list = slices.Concat(list, timerOptions(), lightOptions(), connectionOptions(), transactionOptions(), nameServerOptions())
 	for i := range list {
 		if list[i].Flag == "" {
 			list[i].Flag = kebab(list[i].Key)
@@ -109,6 +109,16 @@ func timerOptions() []Option {
 		number("timerPrecisionMs", "what TIMER_OUT_MS is rounded to: 100, 200, 500 or 1000; messages are delivered at their moment", func(c *Config) *int64 { return &c.TimerPrecisionMS }),
 		size("timerLiveBytesMax", "most bytes of messages that wait for a moment; beyond it such sends are refused", func(c *Config) *int64 { return &c.TimerLiveBytesMax }),
 		boolean("recallMessageEnable", "let producers recall messages that wait for a moment", func(c *Config) *bool { return &c.Recall }),
+	}
+}
+
+// lightOptions are those of light queues.
+func lightOptions() []Option {
+	return []Option{
+		boolean("enableLmq", "topics and groups that begin with %LMQ% are there without being made", func(c *Config) *bool { return &c.Light.Enable }),
+		boolean("enableMultiDispatch", "with enableLmq: messages stand in the light queues that they name, too", func(c *Config) *bool { return &c.Light.MultiDispatch }),
+		boolean("enableLmqQuota", "refuse messages that need more light queues than maxLmqConsumeQueueNum", func(c *Config) *bool { return &c.Light.Quota }),
+		number("maxLmqConsumeQueueNum", "most light queues, with enableLmqQuota", func(c *Config) *int { return &c.Light.QueuesMax }),
 	}
 }
 

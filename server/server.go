@@ -153,7 +153,8 @@ func (c *Config) storeConfig(log *slog.Logger) store.Config {
 		FS: c.FS, Dir: c.storeDir(), SegmentBytes: c.SegmentBytes, MemoryBytesMax: logMemory,
 		UnsyncedBytesMax: c.UnsyncedBytesMax, AsyncFlush: c.AsyncFlush, FlushInterval: c.FlushInterval,
 		ViewLagBytesMax: c.ViewLagBytesMax, AcceptDamage: c.AcceptDamage, Retention: c.Retention, Now: time.Now, Logger: log,
-		DueTime: c.DelayLevels.DueTime, Retired: broker.Retired, Pending: broker.Pending, Import: broker.ImportRocketMQ,
+		MultiDispatch: c.Light.Enable && c.Light.MultiDispatch,
+		DueTime:       c.DelayLevels.DueTime, Retired: broker.Retired, Pending: broker.Pending, Import: broker.ImportRocketMQ,
 	}
 	if c.FS != nil {
 		config.Files = commitlog.NewVFSFiles(c.FS)
@@ -207,7 +208,7 @@ func (s *Server) openBroker() (err error) {
 		Permission: s.c.BrokerPermission, MessageBytesMax: int(s.c.MessageBytesMax),
 		TransferBytes: int(s.c.TransferBytesMax), TransferCount: int(s.c.TransferCountMax),
 		HotBytes: machineMemory() / 100 * s.c.HotPercent, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
-		NoTimers: !s.c.Timers, NoRecall: !s.c.Recall,
+		Light: s.c.Light, NoTimers: !s.c.Timers, NoRecall: !s.c.Recall,
 		TimerMaxDelaySec: s.c.TimerMaxDelaySec, TimerPrecisionMS: s.c.TimerPrecisionMS, TimerLiveBytesMax: s.c.TimerLiveBytesMax,
 		Transactions: s.c.transactions(), CompactEvery: s.c.CompactEvery, Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
 	}, s.store)

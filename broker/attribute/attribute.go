@@ -36,9 +36,15 @@ const (
 	Compaction    = "COMPACTION"
 )
 
+// QueueType names how a topic's queues are indexed, BatchQueue the type whose batches are one record.
+const (
+	QueueType  = "queue.type"
+	BatchQueue = "BatchCQ"
+)
+
 // Topics are RocketMQ's TopicAttributes.
 var Topics = map[string]Attribute{
-	"queue.type":            {fixed: true, values: []string{"BatchCQ", "SimpleCQ"}},
+	QueueType:               {fixed: true, values: []string{BatchQueue, "SimpleCQ"}},
 	CleanupPolicy:           {fixed: true, values: []string{"DELETE", Compaction}},
 	"message.type":          {values: []string{"UNSPECIFIED", "MIXED", "TRANSACTION", "PRIORITY", "FIFO", "DELAY", "LITE", "NORMAL"}},
 	"reserve.time":          {number: true, least: -1, most: most},
