@@ -444,7 +444,7 @@ func TestShutdownDrains(t *testing.T) {
 
 // A consumer that leaves commits its offsets without waiting for an answer: what it wrote before the server was told to stop counts.
 func TestShutdownServesWhatHasArrived(t *testing.T) {
-	const requests = 10_000
+	const requests = 1000
 	cfg := echoConfig()
 	var served atomic.Int64
 	cfg.Routes[2].Handle = func(r *Request) (*Response, error) { served.Add(1); return echo(r) }

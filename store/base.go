@@ -44,8 +44,8 @@ func (s *Store) Stage() error {
 	if err := s.view.Flush(); err != nil { // what failed the last time
 		return err
 	}
-	if usage, known := s.diskUsage(); known && usage.AvailBytes < stageFreeBytesMin {
-		return fmt.Errorf("%w for the view: %d bytes free", ErrNoSpace, usage.AvailBytes)
+	if usage, known := s.diskUsage(); known && usage.AvailBytes < s.ballast.kept(stageFreeBytesMin) {
+		return fmt.Errorf("%d bytes are free on the disk of %s, %d are needed", usage.AvailBytes, s.c.Dir, s.ballast.kept(stageFreeBytesMin))
 	}
 	s.view.Sweep()
 	f := s.view.Freeze()

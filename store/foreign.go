@@ -137,7 +137,7 @@ func (s *Store) usedUnits(path string) (n int64, err error) {
 }
 
 // leftBehind is what RocketMQ makes anew from the log and config/, and what is ours alone.
-var leftBehind = []string{"consumequeue", "index", "checkpoint", "timerlog", "view", "spare"}
+var leftBehind = []string{"consumequeue", "index", "checkpoint", "timerlog", "view", "spare", "ballast"}
 
 // Leave hands the directory back to RocketMQ: config holds the files for its config/, by name. The store is closed then, and the
 // directory is RocketMQ's: its log as it is, zeros behind its end, nothing that RocketMQ derives from it (abort makes it do so anew), and nothing of

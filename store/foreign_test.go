@@ -41,7 +41,7 @@ func writeFiles(t testing.TB, fs vfs.FS, files map[string][]byte) {
 		}
 		f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 		if err == nil {
-			_, err = f.Write(content)
+			_, err = f.Write(slices.Clone(content)) // a file of vfs may change it
 		}
 		if err != nil {
 			t.Fatal(err)

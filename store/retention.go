@@ -77,6 +77,9 @@ func (s *Store) retain(noSpare error) (wait time.Duration, err error) {
 			usage.UsedBytes, usage.UsedBytes+usage.AvailBytes, s.c.Retention.FullRatio*100)
 	}
 	s.refuse(full)
+	if known && full == nil {
+		s.ballast.keep(usage)
+	}
 	if crowded || full != nil {
 		return retainSoon, err
 	}

@@ -120,6 +120,7 @@ type Store struct {
 	damaged []commitlog.Gap
 	refused atomic.Pointer[error] // why no message is taken now
 	hold    atomic.Pointer[Hold]
+	ballast *ballast
 	shell   shell
 }
 
@@ -155,6 +156,8 @@ func Open(c Config) (*Store, Recovery, error) {
 		}
 		s.c.Files = files
 	}
+	s.ballast = newBallast(&s.c)
+	s.c.FS = vfs.OnDiskFull(c.FS, s.ballast.drop)
 	lock, err := c.FS.Lock(c.path("lock"))
 	if err != nil {
 		return nil, rec, fmt.Errorf("the directory %s is in use by another process: %w", c.Dir, err)

@@ -136,9 +136,11 @@ func databaseOptions(fs vfs.FS) *pebble.Options {
 // quiet drops Pebble's chatter; its errors come back from calls, and a fatal one ends the process.
 type quiet struct{}
 
-func (quiet) Infof(string, ...any)           {}
-func (quiet) Errorf(string, ...any)          {}
-func (quiet) Fatalf(format string, a ...any) { panic(fmt.Sprintf(format, a...)) }
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, a ...any) {
+	panic(fmt.Sprintf(format, a...) + ": the view cannot go on; see to its disk and start again, the log has all that was acknowledged")
+}
 
 // Close closes the database without staging what is in memory.
 func (v *View) Close() error { return v.db.Close() }
