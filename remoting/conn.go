@@ -363,7 +363,7 @@ func (c *Conn) waitDrained() error {
 
 // What a peer wrote before its connection was to end counts, the offsets among it that consumers commit as they leave, and nobody repeats.
 const (
-	stopQuiet = 20 * time.Millisecond // nothing arrives for so long: that was all
+	stopQuiet = 20 * time.Millisecond  // nothing arrives for so long: that was all
 	stopMax   = 250 * time.Millisecond // the end of reading, whatever arrives
 )
 
