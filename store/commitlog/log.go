@@ -37,6 +37,9 @@ const (
 
 	// tailZeroBytes is what must read as zero after the last record, so that a scan ends there.
 	tailZeroBytes = 8
+	// aheadBytes of zeros follow a write of at most aheadWriteMax where none have been written yet.
+	aheadBytes    = 256 << 10
+	aheadWriteMax = 64 << 10
 
 	// batchBytesMax bounds a batch. One that is larger than UnsyncedBytesMax goes alone.
 	batchBytesMax = 32 << 20
@@ -152,8 +155,10 @@ type Log struct {
 	wantSpare                   chan struct{} // tells the shell that SpareStep has
 
 	// of Step alone
-	tail []byte // the image of the last, partial alignment block
-	iov  [][]byte
+	tail   []byte // the image of the last, partial alignment block
+	zeros  []byte // stay zero
+	zeroed int64  // log position up to which zeros were written ahead
+	iov    [][]byte
 }
 
 // Written, Flushed and Confirmed are log positions: all before them is written to the file, on stable storage, visible to readers.

@@ -29,9 +29,16 @@ func Open(o Options) (*Log, error) {
 		s.close()
 		return nil, err
 	}
+	zeros, err := allocate(aheadBytes)
+	if err != nil {
+		free(tail)
+		s.close()
+		return nil, err
+	}
 	l := &Log{
 		o:         o,
 		segments:  s,
+		zeros:     zeros,
 		blocks:    newBlocks(o.BlockBytes, o.MemoryBytesMax),
 		tail:      tail,
 		work:      make(chan struct{}, 1),
@@ -93,6 +100,7 @@ func (l *Log) Close() error {
 	l.segments.close()
 	l.blocks.close()
 	free(l.tail)
+	free(l.zeros)
 	return nil
 }
 

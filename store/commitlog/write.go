@@ -100,8 +100,12 @@ func (l *Log) writeRange(from, to int64, last bool) error {
 		l.iov = append(l.iov, l.tailBytes(pos, n))
 		pos += n
 	}
-	if image := l.tailImage(whole, to, seg.start+l.o.SegmentBytes); len(image) > 0 {
+	image := l.tailImage(whole, to, seg.start+l.o.SegmentBytes)
+	if len(image) > 0 {
 		l.iov = append(l.iov, image)
+	}
+	if zeros := l.ahead(start, whole+int64(len(image))); len(zeros) > 0 {
+		l.iov = append(l.iov, zeros)
 	}
 	if err := seg.file.WriteAt(l.iov, start-seg.start); err != nil {
 		return err
@@ -153,6 +157,18 @@ func (l *Log) tailImage(whole, to, segmentEnd int64) []byte {
 	}
 	clear(image[n:])
 	return image
+}
+
+// ahead returns zeros to be written behind [start, end). A file system notes which blocks of a preallocated file were ever written, and a sync
+// of such a block waits for that note too, which takes longer than the block: with few records at a time the notes are made for
+// many of them at once. With many it would be every byte twice (docs/decisions/006).
+func (l *Log) ahead(start, end int64) []byte {
+	segmentEnd := l.segmentEnd(start)
+	if l.o.AsyncFlush || end-start > aheadWriteMax || end <= l.zeroed || end == segmentEnd {
+		return nil
+	}
+	l.zeroed = min(segmentEnd, end+aheadBytes)
+	return l.zeros[:l.zeroed-end]
 }
 
 // SyncStep brings what is written to stable storage; with asynchronous flush the shell calls it on a timer.
