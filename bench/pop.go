@@ -22,6 +22,7 @@ type popper struct {
 	pop     *template
 	left    *atomic.Int64 // messages that nobody has acknowledged yet
 	acks    int64         // sent, which gives each an opaque of its own
+	popping int           // pops that are under way: the group is not deleted before they are answered
 	waiting map[int32]int // messages of an acknowledgement that is under way
 	out     []byte
 	codes   refusals
@@ -53,6 +54,7 @@ func (o *DrainOptions) popTemplate(group string) *template {
 }
 
 func (p *popper) request(i int32) {
+	p.popping++
 	at := len(p.out)
 	p.out = append(p.out, p.pop.bytes...)
 	p.pop.putOpaque(p.out[at:], firstOpaque+i)
@@ -72,7 +74,7 @@ func (p *popper) run() error {
 			}
 			p.out = p.out[:0]
 		}
-		if p.left.Load() <= 0 && len(p.waiting) == 0 {
+		if p.popping == 0 && len(p.waiting) == 0 {
 			return nil
 		}
 		if err := p.conn.nc.SetReadDeadline(time.Now().Add(readyTimeout)); err != nil {
@@ -111,6 +113,7 @@ func (p *popper) answer(frame []byte) error {
 	if i < 0 || int(i) >= p.o.InFlight {
 		return fmt.Errorf("answer of %s with opaque %d, which was not asked", p.addr, c.Opaque)
 	}
+	p.popping--
 	switch protocol.ResponseCode(c.Code) {
 	case protocol.RespSuccess:
 		n, err := countRecords(c.Body, p.o.Verify)
