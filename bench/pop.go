@@ -22,6 +22,7 @@ type popper struct {
 	pop     *template
 	left    *atomic.Int64 // messages that nobody has acknowledged yet
 	acks    int64         // sent, which gives each an opaque of its own
+	came    time.Time     // when something came last
 	popping int           // pops that are under way: the group is not deleted before they are answered
 	waiting map[int32]int // messages of an acknowledgement that is under way
 	out     []byte
@@ -63,7 +64,7 @@ func (p *popper) request(i int32) {
 
 // run returns when every message has been acknowledged, by whomever.
 func (p *popper) run() error {
-	p.waiting = map[int32]int{}
+	p.waiting, p.came = map[int32]int{}, time.Now()
 	for i := range p.o.InFlight {
 		p.request(int32(i))
 	}
@@ -116,6 +117,7 @@ func (p *popper) answer(frame []byte) error {
 	p.popping--
 	switch protocol.ResponseCode(c.Code) {
 	case protocol.RespSuccess:
+		p.came = time.Now()
 		n, err := countRecords(c.Body, p.o.Verify)
 		if err == nil {
 			p.bytes += int64(len(c.Body))
@@ -125,6 +127,9 @@ func (p *popper) answer(frame []byte) error {
 			return fmt.Errorf("pop of %s: %w", p.addr, err)
 		}
 	case protocol.RespPollingTimeout, protocol.RespPullNotFound, protocol.RespPullRetryImmediately:
+		if time.Since(p.came) > readyTimeout {
+			return fmt.Errorf("%s has given no message for %s, and %d are not acknowledged", p.addr, readyTimeout, p.left.Load())
+		}
 		time.Sleep(popAgain)
 	default:
 		p.codes.note(c.Code, frame)

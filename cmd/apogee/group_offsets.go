@@ -104,21 +104,28 @@ func (c *cluster) progress(ctx context.Context, group, topic string, brokers []b
 
 // behind returns how old the next message is in each queue that has a lag.
 func (c *cluster) behind(ctx context.Context, group string, b broker, s *protocol.ConsumeStats) (map[protocol.MessageQueue]time.Duration, error) {
-	late := map[string]bool{}
+	late, topics := map[protocol.MessageQueue]bool{}, map[string]bool{}
 	for _, e := range s.Offsets {
 		if e.Value.Broker > e.Value.Consumer {
-			late[e.Queue.Topic] = true
+			late[e.Queue], topics[e.Queue.Topic] = true, true
 		}
 	}
 	out := map[protocol.MessageQueue]time.Duration{}
-	for _, topic := range slices.Sorted(maps.Keys(late)) {
+	for _, topic := range slices.Sorted(maps.Keys(topics)) {
 		h := &protocol.TopicGroupHeader{Topic: topic, Group: group}
 		spans, err := fetch[protocol.ConsumeTimeSpans](ctx, c, b.addr, protocol.ReqQueryConsumeTimeSpan, h)
 		if err != nil {
 			return nil, err
 		}
 		for _, span := range spans.Spans {
-			out[span.Queue] = time.Duration(max(span.Delay, 0)) * time.Millisecond
+			if !late[span.Queue] { // of an empty queue RocketMQ says that it is late by all time
+				continue
+			}
+			delay := time.Duration(max(span.Delay, 0)) * time.Millisecond
+			if oldest := time.Since(time.UnixMilli(span.MinTime)); delay > oldest { // nor has it a time where a group has no offset
+				delay = max(oldest, 0)
+			}
+			out[span.Queue] = delay
 		}
 	}
 	return out, nil

@@ -47,6 +47,9 @@ func (c *cluster) recall(ctx context.Context, topic string, handle protocol.Reca
 		var r protocol.RecallResult
 		h := &protocol.RecallHeader{ProducerGroup: producerGroup, Topic: topic, Handle: handle.String()}
 		_, err := c.ask(ctx, b.addr, request{code: protocol.ReqRecallMessage, header: h}, &r)
+		if isCode(err, protocol.RespNoPermission) {
+			err = fmt.Errorf("%w\nRocketMQ takes recalls where recallMessageEnable=true, which is not its default: `apogee cluster config set recallMessageEnable=true`", err)
+		}
 		return r.MessageID, err
 	}
 	return "", fmt.Errorf("the handle is of broker %q, which is not registered", handle.Broker)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"flag"
 	"fmt"
 	"os"
@@ -34,6 +35,9 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	}
 }
 
+//go:embed testdata/against_rocketmq.md
+var againstRocketMQ string // what interop/mqadmin's CommandLineTest finds out
+
 // reference writes all commands as Markdown.
 func reference(root *cobra.Command) string {
 	root.InitDefaultCompletionCmd()
@@ -56,6 +60,7 @@ func reference(root *cobra.Command) string {
 	for _, c := range leaves {
 		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), strings.ReplaceAll(c.CommandPath(), " ", "-"), c.Short)
 	}
+	b.WriteString("\n" + againstRocketMQ)
 	for _, c := range leaves {
 		describe(&b, c)
 	}

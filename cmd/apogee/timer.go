@@ -32,6 +32,7 @@ type timedCount struct {
 func newTimerCountCommand() *cobra.Command {
 	var f clusterFlags
 	var s scope
+	var all bool
 	c := &cobra.Command{
 		Use:   "count",
 		Short: "Count the messages that wait for their moment, by topic",
@@ -49,6 +50,9 @@ func newTimerCountCommand() *cobra.Command {
 						return err
 					}
 					for _, topic := range slices.Sorted(maps.Keys(m.Timing)) {
+						if !all && message.IsSystemTopic(topic) {
+							continue
+						}
 						list = append(list, timedCount{topic, b.name, m.Timing[topic].Count})
 						t.add(topic, b.name, m.Timing[topic].Count)
 					}
@@ -59,6 +63,7 @@ func newTimerCountCommand() *cobra.Command {
 	}
 	f.add(c)
 	s.add(c)
+	c.Flags().BoolVar(&all, "all", false, "system topics too: RocketMQ keeps what is popped as timed messages")
 	return c
 }
 
@@ -96,6 +101,7 @@ type timerFlags struct {
 	topic string
 	max   int
 	scan  int64
+	all   bool
 }
 
 func newTimerListCommand() *cobra.Command {
@@ -124,6 +130,7 @@ func newTimerListCommand() *cobra.Command {
 	f.scope.add(c)
 	c.Flags().IntVar(&f.max, "max", 20, "list at most this many (0: no limit)")
 	c.Flags().Int64Var(&f.scan, "scan", 1_000_000, "read at most this many messages of each broker")
+	c.Flags().BoolVar(&f.all, "all", false, "those of system topics too: RocketMQ keeps what is popped as timed messages")
 	completeArgs(c, topicNames)
 	return c
 }
@@ -141,7 +148,7 @@ func (f *timerFlags) list(ctx context.Context, c *cobra.Command, cl *cluster) (*
 	for _, b := range brokers {
 		over := map[string]bool{} // what a later record recalls or replaces
 		more, err := newScan(c, cl, b, message.TopicTimerWheel, f.scan).backwards(ctx, func(r *message.Record) {
-			if m, ok := waitsStill(r, b, over, now); ok && (f.topic == "" || m.Topic == f.topic) {
+			if m, ok := waitsStill(r, b, over, now); ok && f.wants(m.Topic) {
 				l.add(m, f.max, now)
 			}
 		})
@@ -152,6 +159,13 @@ func (f *timerFlags) list(ctx context.Context, c *cobra.Command, cl *cluster) (*
 	}
 	l.trim(f.max)
 	return l, nil
+}
+
+func (f *timerFlags) wants(topic string) bool {
+	if f.topic == "" {
+		return f.all || !message.IsSystemTopic(topic)
+	}
+	return topic == f.topic
 }
 
 // waitsStill tells whether a record of the timers' topic waits, given those behind it.
