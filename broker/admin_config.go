@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/cold"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
@@ -35,6 +36,7 @@ type settings struct {
 	checksMax                        int32
 	retryTopicV2                     bool // the form of the names of POP retry topics
 	compactEvery                     time.Duration
+	cold                             cold.Options
 }
 
 func (c *Config) settings() *settings {
@@ -43,7 +45,7 @@ func (c *Config) settings() *settings {
 		permission: c.Permission, messageBytesMax: c.MessageBytesMax, transferBytes: c.TransferBytes, transferCount: c.TransferCount,
 		pollWaitMax: c.PollWaitMax, propertyFilter: c.PropertyFilter, filterRetry: c.FilterRetry, storeReplies: c.StoreReplies,
 		rejectTransactions: c.Transactions.Reject, checkInterval: c.Transactions.CheckInterval,
-		checkTimeout: c.Transactions.Timeout, checksMax: c.Transactions.ChecksMax, compactEvery: c.CompactEvery,
+		checkTimeout: c.Transactions.Timeout, checksMax: c.Transactions.ChecksMax, compactEvery: c.CompactEvery, cold: c.Cold,
 	}
 }
 
@@ -55,7 +57,7 @@ type property struct {
 }
 
 func properties() []property {
-	return []property{
+	return append(coldProperties(), []property{
 		switchProperty("autoCreateSubscriptionGroup", func(s *settings) *bool { return &s.autoCreateGroup }),
 		switchProperty("autoCreateTopicEnable", func(s *settings) *bool { return &s.autoCreateTopic }),
 		numberProperty("brokerPermission", 0, 7, func(s *settings) *int32 { return &s.permission }),
@@ -73,7 +75,7 @@ func properties() []property {
 		numberProperty("transactionCheckInterval", 1, int64(24*time.Hour), func(s *settings) *time.Duration { return &s.checkInterval }),
 		numberProperty("transactionCheckMax", 1, math.MaxInt32, func(s *settings) *int32 { return &s.checksMax }),
 		numberProperty("transactionTimeOut", 0, int64(24*time.Hour), func(s *settings) *time.Duration { return &s.checkTimeout }),
-	}
+	}...)
 }
 
 func switchProperty(name string, field func(*settings) *bool) property {
@@ -89,7 +91,7 @@ func switchProperty(name string, field func(*settings) *bool) property {
 }
 
 // numberProperty is a whole number; of milliseconds where the field is a duration.
-func numberProperty[T int | int32 | time.Duration](name string, least, most int64, field func(*settings) *T) property {
+func numberProperty[T int | int32 | int64 | time.Duration](name string, least, most int64, field func(*settings) *T) property {
 	var zero T
 	unit := int64(1)
 	if _, ok := any(zero).(time.Duration); ok {

@@ -261,7 +261,7 @@ func (b *Broker) pushReset(h *protocol.ResetOffsetHeader, body *protocol.ResetOf
 // serveGroup has the group's held pulls of a topic answered, because something other than a message came.
 func (b *Broker) serveGroup(group, topic string) {
 	for _, p := range b.held.of(group, topic) {
-		if p.queue.StopWaiting(p) {
+		if b.stopWaiting(p) {
 			b.serveHeld(p, true)
 		}
 	}

@@ -63,6 +63,10 @@ func adminSuccesses() []row {
 		{"", protocol.ReqGetBrokerConfig, nil, "", 0, ""},
 		{"", protocol.ReqGetBrokerRuntimeInfo, nil, "", 0, ""},
 		{"", protocol.ReqGetTimerMetrics, nil, "", 0, ""},
+		{"", protocol.ReqUpdateColdDataFlowCtrConfig, nil, "G=1000000\n", 0, ""},
+		{"", protocol.ReqGetColdDataFlowCtrInfo, nil, "", 0, ""},
+		{"", protocol.ReqRemoveColdDataFlowCtrConfig, nil, "G", 0, ""},
+		{"", protocol.ReqSetCommitLogReadMode, fields{"READ_AHEAD_MODE": "0"}, "", 0, "set commitlog readahead mode success, mode: 0"},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/cold"
 	"github.com/apogeemq/apogee/broker/compaction"
 	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/expression"
@@ -49,6 +50,7 @@ type Config struct {
 	Transactions    TransactionOptions
 	CompactEvery    time.Duration // compactionScheduleInternal; default DefaultCompactEvery
 	Light           LightOptions  // light queues
+	Cold            cold.Options
 
 	NoTimers          bool  // timerWheelEnable=false: moments are refused
 	TimerMaxDelaySec  int64 // timerMaxDelaySec; default delay.DefaultMaxDelaySec
@@ -81,6 +83,7 @@ type Broker struct {
 	pop     *popserve.Service
 	delays  *delay.Delays
 	rounds  *compaction.Rounds
+	cold    *cold.Control
 
 	transactions *transactions
 
@@ -136,12 +139,13 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	b.locks = newLockTable(b)
 	b.clients = newClientTable(b)
 	b.filters = newFilterTable(b)
+	b.cold = cold.New()
 	b.held = &heldPulls{byConn: map[*remoting.Conn]map[*heldPull]struct{}{}}
 	b.stats.seed = c.Seed
 	for _, p := range [][2]string{{message.PropRegion, c.Region}, {message.PropTraceSwitch, "true"}, {message.PropCluster, c.Cluster}} {
 		b.stamp = message.AppendProperty(b.stamp, p[0], []byte(p[1]))
 	}
-	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load(), b.loadFilters())
+	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load(), b.loadFilters(), b.loadCold())
 	if err == nil {
 		b.pop, err = popserve.New(popHost{b}, s, c.Logger)
 	}
@@ -243,6 +247,7 @@ const (
 
 	kindForbidden = "forbidden"
 	kindConfig    = "config"
+	kindCold      = "cold"
 )
 
 // update writes a change of state and waits for nothing: done is told, or the error is returned.

@@ -81,6 +81,16 @@ func (t *clientTable) subscription(group, topic string) (s *subscription, model 
 	return g.subscriptions[topic], g.model, true
 }
 
+// consumeType returns how a group consumes, as its last heartbeat said; empty when it has no members.
+func (t *clientTable) consumeType(group string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if g := t.consumers[group]; g != nil {
+		return g.consumeType
+	}
+	return ""
+}
+
 // subscribed tells whether live members of a group want a topic.
 func (t *clientTable) subscribed(group, topic string) bool {
 	s, _, _ := t.subscription(group, topic)

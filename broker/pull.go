@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"container/heap"
 	"sync"
 	"time"
@@ -62,6 +63,9 @@ func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
 			return nil, err
 		}
 		b.offsets.commit(k, p.h.CommitOffset, nil)
+	}
+	if held, err := p.checkCold(); held || err != nil {
+		return nil, cmp.Or(err, remoting.ErrLater)
 	}
 	return p.serve(p.h.SysFlag&protocol.PullSuspend != 0)
 }
@@ -151,9 +155,9 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 		if result.Status != store.NoMessage || !hold {
 			break
 		}
-		if n := b.held.count(); n >= heldPullsMax {
+		if err := p.checkHeld(); err != nil {
 			results.Put(result)
-			return nil, protocol.Errorf(protocol.RespSystemBusy, "[OVERLOAD]%d pulls are held, the limit is %d; pull of queue %d of topic[%s]", n, heldPullsMax, h.QueueID, h.Topic)
+			return nil, err
 		}
 		if b.hold(p) {
 			results.Put(result)
@@ -161,6 +165,15 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 		}
 	}
 	return p.answer(result), nil
+}
+
+// checkHeld refuses to hold a pull when too many are.
+func (p *pull) checkHeld() error {
+	if n := p.b.held.count(); n >= heldPullsMax {
+		return protocol.Errorf(protocol.RespSystemBusy, "[OVERLOAD]%d pulls are held, the limit is %d; pull of queue %d of topic[%s]",
+			n, heldPullsMax, p.h.QueueID, p.h.Topic)
+	}
+	return nil
 }
 
 // answer makes the response; the result goes back to the pool once its slices are written.
@@ -194,6 +207,7 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 		results.Put(result)
 		return resp
 	}
+	p.readCold(result)
 	p.b.stats.pulled(result.Messages, result.Bytes)
 	p.b.traffic.Pulled(countedAs(p.h.Topic), countedAs(p.h.Group), p.topic.system, p.h.QueueID, result.Messages, result.Bytes, p.b.c.Now().Sub(p.began))
 	resp.Payload = remoting.Payload{Slices: result.Slices, Size: result.Bytes, Release: func() {
@@ -210,6 +224,7 @@ type heldPull struct {
 	conn     *remoting.Conn
 	index    int  // in the heap
 	gone     bool // served before it got into the heap
+	cold     bool // it waits for its deadline alone (checkCold)
 }
 
 // Arrived implements the queue's Waiter: it runs in the middle of a confirmation and only hands the pull on.
@@ -274,14 +289,25 @@ func (h *heldPulls) forget(conn *remoting.Conn) map[*heldPull]struct{} {
 	return of
 }
 
-func (h *heldPulls) remove(p *heldPull) {
+// remove takes a pull out; false when it was not there any more.
+func (h *heldPulls) remove(p *heldPull) bool {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	was := p.gone
 	p.gone = true
 	if p.index >= 0 {
 		heap.Remove(&h.list, p.index)
 	}
 	delete(h.byConn[p.conn], p)
-	h.mu.Unlock()
+	return !was
+}
+
+// stopWaiting ends a pull's wait; false when somebody else does.
+func (b *Broker) stopWaiting(p *heldPull) bool {
+	if p.cold {
+		return b.held.remove(p)
+	}
+	return p.queue.StopWaiting(p)
 }
 
 // due takes out the pulls whose deadline has passed.
@@ -296,22 +322,30 @@ func (h *heldPulls) due(now time.Time) (list []*heldPull) {
 
 // hold makes the pull wait; false when a message came in between.
 func (b *Broker) hold(p *pull) bool {
-	longest := b.live().pollWaitMax
-	wait := time.Duration(max(0, min(p.h.SuspendMS, longest.Milliseconds()))) * time.Millisecond // whatever the client asks for
-	held := &heldPull{pull: p, conn: p.r.Conn, deadline: b.c.Now().Add(wait), index: -1}
+	held := b.newHeld(p, p.h.SuspendMS)
 	if !p.queue.Wait(held, p.h.QueueOffset) {
 		return false
 	}
-	if b.held.add(held) { // after Wait: a deadline that passed in between would find it nowhere
-		held.conn.OnClose(func() { b.dropHeld(held.conn) })
-	}
+	b.addHeld(held) // after Wait: a deadline that passed in between would find it nowhere
 	return true
+}
+
+// newHeld makes a pull that may wait for so long, whatever the client asks for.
+func (b *Broker) newHeld(p *pull, ms int64) *heldPull {
+	wait := time.Duration(max(0, min(ms, b.live().pollWaitMax.Milliseconds()))) * time.Millisecond
+	return &heldPull{pull: p, conn: p.r.Conn, deadline: b.c.Now().Add(wait), index: -1}
+}
+
+func (b *Broker) addHeld(p *heldPull) {
+	if b.held.add(p) {
+		p.conn.OnClose(func() { b.dropHeld(p.conn) })
+	}
 }
 
 // dropHeld ends the pulls of a connection that has ended: what they hold must not wait for their deadline.
 func (b *Broker) dropHeld(conn *remoting.Conn) {
 	for p := range b.held.forget(conn) {
-		if p.queue.StopWaiting(p) {
+		if b.stopWaiting(p) {
 			b.serveHeld(p, false)
 		}
 	}
@@ -324,7 +358,7 @@ func (b *Broker) serveHeld(p *heldPull, again bool) {
 		p.r.Reply(nil, nil)
 		return
 	}
-	p.pull.woken = true
+	p.pull.woken = !p.cold
 	left := p.deadline.Sub(b.c.Now())
 	p.h.SuspendMS = left.Milliseconds()
 	resp, err := p.serve(again && left > 0)
@@ -336,7 +370,7 @@ func (b *Broker) serveHeld(p *heldPull, again bool) {
 // expire answers the pulls whose time is over.
 func (b *Broker) expire(now time.Time) {
 	for _, p := range b.held.due(now) {
-		if p.queue.StopWaiting(p) {
+		if b.stopWaiting(p) {
 			b.serveHeld(p, false)
 		}
 	}

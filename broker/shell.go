@@ -74,6 +74,7 @@ func (b *Broker) Tick(now time.Time) {
 	b.pop.Tick(now)
 	b.clients.tick(now)
 	b.filters.Tick(now)
+	b.cold.Tick(now, b.live().cold)
 	b.traffic.Tick(now)
 }
 

@@ -98,7 +98,7 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 // endHeld answers the held pulls of a topic that is gone. Their queues are gone with it: one of the same name would not wake them.
 func (b *Broker) endHeld(topic string) {
 	for _, p := range b.held.of("", topic) {
-		if p.queue.StopWaiting(p) {
+		if b.stopWaiting(p) {
 			b.held.remove(p)
 			p.r.Reply(nil, errNoTopic(topic))
 		}

@@ -62,6 +62,11 @@ func (h *DeleteGroupHeader) visit(v *visitor) {
 	v.boolean("cleanOffset", &h.CleanOffsets, optional)
 }
 
+// ReadModeHeader is SET_COMMITLOG_READ_MODE's: 0 reads ahead, 1 does not (FIleReadaheadMode).
+type ReadModeHeader struct{ Mode string }
+
+func (h *ReadModeHeader) visit(v *visitor) { v.str("READ_AHEAD_MODE", &h.Mode, optional) }
+
 // ConsumeStatsHeader is GET_CONSUME_STATS's. TopicList is separated by semicolons.
 type ConsumeStatsHeader struct{ Group, Topic, TopicList string }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/broker"
+	"github.com/apogeemq/apogee/broker/cold"
 	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/namesrv"
@@ -59,6 +60,7 @@ type Config struct {
 	Light                                      broker.LightOptions       // light queues
 	Transactions                               broker.TransactionOptions // Reserved is Retention's Age
 	CompactEvery                               time.Duration             // between rounds of compaction
+	Cold                                       cold.Options
 	AsyncFlush                                 bool
 	FlushInterval                              time.Duration
 	SegmentBytes                               int64
@@ -109,6 +111,7 @@ func DefaultConfig() Config {
 		Timers:       true,
 		Transactions: broker.DefaultTransactionOptions(),
 		CompactEvery: broker.DefaultCompactEvery,
+		Cold:         cold.DefaultOptions(),
 		Recall:       true,
 		Light:        broker.DefaultLightOptions(),
 
@@ -229,6 +232,8 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"maxLmqConsumeQueueNum", int64(c.Light.QueuesMax), 0, 1 << 30},
 		{"timerMaxDelaySec", c.TimerMaxDelaySec, 1, delay.MaxDelaySecMax},
 		{"timerLiveBytesMax", c.TimerLiveBytesMax, 1, 1 << 50},
+		{"cgColdReadThreshold", c.Cold.GroupBytes, 0, 1 << 50},
+		{"globalColdReadThreshold", c.Cold.GlobalBytes, 0, 1 << 50},
 		{"transactionCheckMax", int64(c.Transactions.ChecksMax), 1, math.MaxInt32},
 		{"brokerPermission", int64(c.BrokerPermission), 0, 7},
 		{"brokerId", c.BrokerID, 0, 0},

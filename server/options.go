@@ -84,7 +84,7 @@ func Options() []Option {
 		{Key: "proxyProtocolFrom", Usage: "comma separated networks that may say on whose behalf they connect", set: setProxyFrom},
 		text("logLevel", "debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }),
 	}
-	list = slices.Concat(list, timerOptions(), lightOptions(), connectionOptions(), transactionOptions(), nameServerOptions())
+	list = slices.Concat(list, timerOptions(), lightOptions(), connectionOptions(), transactionOptions(), coldOptions(), nameServerOptions())
 	for i := range list {
 		if list[i].Flag == "" {
 			list[i].Flag = kebab(list[i].Key)
@@ -141,6 +141,17 @@ func transactionOptions() []Option {
 		period("transactionCheckInterval", "between looks at transactions that have not ended", func(c *Config) *time.Duration { return &c.Transactions.CheckInterval }),
 		period("transactionTimeOut", "age from which on a transaction's producer is asked how it ended", func(c *Config) *time.Duration { return &c.Transactions.Timeout }),
 		number("transactionCheckMax", "how often it is asked", func(c *Config) *int32 { return &c.Transactions.ChecksMax }),
+	}
+}
+
+// coldOptions are those of reads that are far behind.
+func coldOptions() []Option {
+	return []Option{
+		boolean("coldDataFlowControlEnable", "limit what groups read of log that memory does not reach", func(c *Config) *bool { return &c.Cold.Enabled }),
+		size("cgColdReadThreshold", "most of it that a group reads in 5 s", func(c *Config) *int64 { return &c.Cold.GroupBytes }),
+		size("globalColdReadThreshold", "most of it that all groups read in 5 s", func(c *Config) *int64 { return &c.Cold.GlobalBytes }),
+		boolean("coldCtrStrategyEnable", "let a group's limit follow what all groups read", func(c *Config) *bool { return &c.Cold.Adaptive }),
+		boolean("usePIDColdCtrStrategy", "by a PID formula", func(c *Config) *bool { return &c.Cold.PID }),
 	}
 }
 

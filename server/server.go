@@ -210,7 +210,7 @@ func (s *Server) openBroker() (err error) {
 		HotBytes: machineMemory() / 100 * s.c.HotPercent, PollWaitMax: s.c.PollWaitMax, DelayLevels: s.c.DelayLevels,
 		Light: s.c.Light, NoTimers: !s.c.Timers, NoRecall: !s.c.Recall,
 		TimerMaxDelaySec: s.c.TimerMaxDelaySec, TimerPrecisionMS: s.c.TimerPrecisionMS, TimerLiveBytesMax: s.c.TimerLiveBytesMax,
-		Transactions: s.c.transactions(), CompactEvery: s.c.CompactEvery, Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
+		Transactions: s.c.transactions(), CompactEvery: s.c.CompactEvery, Cold: s.c.Cold, Seed: int64(binary.BigEndian.Uint64(seed[:]) >> 1), Now: time.Now, Logger: s.log,
 	}, s.store)
 	if err != nil {
 		return fmt.Errorf("cannot load the broker's state: %w", err)

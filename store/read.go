@@ -46,7 +46,9 @@ type Result struct {
 	Bytes, Messages  int
 	Offsets          []int64 // of the records; that of a batch is its first, which may be less than the one that was asked for
 	Next, First, End int64   // next offset to read; the queue's bounds
+	ColdBytes        int     // of Bytes, those that are farther from the log's end than its memory reaches
 
+	hot     int64 // log position before which all is cold
 	pins    commitlog.Pins
 	entries []view.Entry
 	probe   probe
@@ -68,7 +70,7 @@ func (s *Store) Read(r *Result, q *Queue, offset int64, limits ReadLimits, match
 func (s *Store) read(r *Result, q *Queue, offset int64, limits ReadLimits, match Match) error {
 	r.Slices, r.Offsets, r.Bytes, r.Messages = r.Slices[:0], r.Offsets[:0], 0, 0
 	r.First, r.End = q.Bounds()
-	r.Next = offset
+	r.Next, r.ColdBytes, r.hot = offset, 0, s.hot()
 	gaps := q.Compacted().End > 0 && offset >= 0 // an offset before the first message is one of them
 	switch {
 	case r.First == r.End && offset != r.End && !gaps, offset > r.End:
@@ -205,6 +207,9 @@ func (s *Store) take(r *Result, e view.Entry, n int, limits ReadLimits, match Ma
 	r.Status = Found
 	r.Offsets = append(r.Offsets, offset)
 	r.Bytes += int(e.Size)
+	if e.Position < r.hot {
+		r.ColdBytes += int(e.Size)
+	}
 	r.Messages += n
 	return false, nil
 }
@@ -274,6 +279,20 @@ func (s *Store) ReadApart(p []byte, position int64) error {
 func (s *Store) InMemory(q *Queue, offset int64) bool {
 	e, err := s.entry(q, offset)
 	return err == nil && s.log.InMemory(e.Position)
+}
+
+// hot is the log position from which on memory may hold what is read.
+func (s *Store) hot() int64 { return s.log.Confirmed() - s.log.MemoryBytes() }
+
+// IsCold tells whether the message at offset, or the next one that compaction has left, is farther from the log's end than its memory
+// reaches.
+func (s *Store) IsCold(q *Queue, offset int64) bool {
+	offset, err := q.Skip(offset)
+	if err != nil {
+		return false
+	}
+	e, err := s.entry(q, offset)
+	return err == nil && e.Position < s.hot()
 }
 
 // DistanceFromEnd returns how many bytes of log were written since the message at offset; 0 where there is none.

@@ -35,7 +35,8 @@ type blocks struct {
 	arenas [][]byte
 	held   int // buffers handed out of the arenas
 
-	wanted chan int64 // indexes of blocks that will probably be asked for
+	wanted chan int64  // indexes of blocks that will probably be asked for
+	lazy   atomic.Bool // none are
 }
 
 // aheadQueue bounds the blocks that are to be read ahead; beyond it they are read when they are asked for.
@@ -159,6 +160,9 @@ func (c *blocks) pin(pos int64, load func(data []byte, off int64) error) (*block
 
 // want asks for a block to be read ahead.
 func (c *blocks) want(index int64) {
+	if c.lazy.Load() {
+		return
+	}
 	select {
 	case c.wanted <- index:
 	default:

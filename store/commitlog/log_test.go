@@ -366,6 +366,11 @@ func TestBlocksAreReadAhead(t *testing.T) {
 	next(-1)
 	read(5)
 	next(2)
+	l.SetReadAhead(false)
+	if l.blocks.want(2); len(l.WantAhead()) > 0 {
+		t.Fatal("a block is wanted although nothing is read ahead")
+	}
+	l.SetReadAhead(true)
 	l.ReadAhead(2)
 	if !l.InMemory(2 * testBlockBytes) {
 		t.Fatal("block 2 is not in memory")

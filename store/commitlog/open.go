@@ -217,6 +217,12 @@ func (l *Log) ReadApart(p []byte, pos int64) error {
 // InMemory tells whether a read at pos needs the disk.
 func (l *Log) InMemory(pos int64) bool { return l.blocks.inMemory(pos) }
 
+// SetReadAhead has blocks read before they are asked for, which is so at first, or not.
+func (l *Log) SetReadAhead(on bool) { l.blocks.lazy.Store(!on) }
+
+// MemoryBytes is how much of the log may be in memory, its tail included.
+func (l *Log) MemoryBytes() int64 { return l.o.MemoryBytesMax }
+
 // WantAhead tells the shell which blocks to give to ReadAhead.
 func (l *Log) WantAhead() <-chan int64 { return l.blocks.wanted }
 

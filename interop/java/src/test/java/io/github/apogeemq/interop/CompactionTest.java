@@ -10,6 +10,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.TreeMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -115,9 +116,11 @@ class CompactionTest {
             cluster.process.start();
             Clients.send(producer, Clients.message(other, "the broker is there again"));
             send(producer, topic, MESSAGES / 2, MESSAGES / 2);
+            byte[] body = new byte[20_000];
+            new Random(1).nextBytes(body); // the client compresses others
             Path first = cluster.process.data().resolve("store/commitlog").resolve(String.format("%020d", 0));
             Await.until("the first segments to be removed", Duration.ofSeconds(90), () -> {
-                Clients.send(producer, new Message(other, new byte[20_000]));
+                Clients.send(producer, new Message(other, body));
                 return !Files.exists(first);
             });
             DefaultMQPullConsumer pull = clients.start(clients.newLegacyPull(Names.unique("group")));
