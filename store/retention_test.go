@@ -240,45 +240,50 @@ func (d *usedDisk) used(percent uint64) {
 }
 
 func TestAFullDiskRefusesMessagesAndTakesThemAgain(t *testing.T) {
-	disk := &usedDisk{FS: vfs.NewMem()}
-	disk.used(80)
-	c := memConfig(disk)
-	c.Retention = Retention{CleanRatio: 0.85, FullRatio: 0.9, FreeBytes: 50 << 30}
-	s, _ := mustOpen(t, c)
-	s.Hold(all)
-	defer mustClose(t, s)
-	fill(t, s, 0, 600)
-	retained(t, s)
-	if from, _ := numbers(t, s); from != 0 {
-		t.Fatal("messages were removed although the disk has room")
-	}
-	disk.used(92)
-	retained(t, s)
-	err := s.Append(&Batch{Entries: []Entry{entryFor(s.Queue("T", 0), []byte("x"), "k")}})
-	if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "90%") {
-		t.Fatalf("a message on a full disk: %v", err)
-	}
-	if err := s.Writable(); !errors.Is(err, ErrNoSpace) {
-		t.Fatalf("writable: %v", err)
-	}
-	// State goes on, and so do reads; the oldest segments went, whatever their age.
-	done := make(chan error, 1)
-	if err := s.UpdateState("test", []Mutation{{Key: "a", Value: []byte("b")}}, func(err error) { done <- err }); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	numbers(t, s)
-	disk.used(80)
-	retained(t, s)
-	fill(t, s, 600, 100)
-	disk.used(86)
-	retained(t, s)
-	retained(t, s)
-	if from, to := numbers(t, s); from == 0 || to != 700 {
-		t.Fatalf("messages %d to %d are left", from, to)
-	}
+	synctest.Test(t, func(t *testing.T) { // Wait ends what a segment's end has made retention do by itself
+		disk := &usedDisk{FS: vfs.NewMem()}
+		disk.used(80)
+		c := memConfig(disk)
+		c.Retention = Retention{CleanRatio: 0.85, FullRatio: 0.9, FreeBytes: 50 << 30}
+		s, _ := mustOpen(t, c)
+		s.Hold(all)
+		defer mustClose(t, s)
+		fill(t, s, 0, 600)
+		synctest.Wait()
+		retained(t, s)
+		if from, _ := numbers(t, s); from != 0 {
+			t.Fatal("messages were removed although the disk has room")
+		}
+		disk.used(92)
+		retained(t, s)
+		err := s.Append(&Batch{Entries: []Entry{entryFor(s.Queue("T", 0), []byte("x"), "k")}})
+		if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "90%") {
+			t.Fatalf("a message on a full disk: %v", err)
+		}
+		if err := s.Writable(); !errors.Is(err, ErrNoSpace) {
+			t.Fatalf("writable: %v", err)
+		}
+		// State goes on, and so do reads; the oldest segments went, whatever their age.
+		done := make(chan error, 1)
+		if err := s.UpdateState("test", []Mutation{{Key: "a", Value: []byte("b")}}, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		numbers(t, s)
+		disk.used(80)
+		retained(t, s)
+		fill(t, s, 600, 100)
+		synctest.Wait()
+		disk.used(86)
+		retained(t, s)
+		retained(t, s)
+		if from, to := numbers(t, s); from == 0 || to != 700 {
+			t.Fatalf("messages %d to %d are left", from, to)
+		}
+	})
 }
 
 func TestReadersMeetNoRecycledSegment(t *testing.T) {
