@@ -41,7 +41,7 @@ func startRetainingNode(t testing.TB, fs vfs.FS, levels delay.Levels, retention 
 	quiet := slog.New(slog.DiscardHandler)
 	s, _, err := store.Open(store.Config{
 		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
-		Now: time.Now, Logger: quiet, DueTime: levels.DueTime, Retired: Retired, Pending: Pending, Import: ImportRocketMQ, Retention: retention,
+		Now: time.Now, Logger: quiet, DueTime: levels.DueTime, Retired: Retired, Pending: Pending, Import: ImportRocketMQ(false), Retention: retention,
 	})
 	if err != nil {
 		t.Fatal(err)

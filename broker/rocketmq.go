@@ -13,6 +13,7 @@ import (
 	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/broker/expression"
 	"github.com/apogeemq/apogee/broker/popserve"
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/store"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -27,6 +28,7 @@ const (
 	fileTopics  = "topics.json"
 	fileGroups  = "subscriptionGroup.json"
 	fileOffsets = "consumerOffset.json"
+	fileLight   = "lmqConsumerOffset.json" // in its place, with enableLmq
 	fileDelays  = "delayOffset.json"
 	fileFilters = "consumerFilter.json"
 	fileModes   = "messageRequestMode.json"
@@ -47,6 +49,7 @@ type (
 	}
 	foreignOffsets struct {
 		Offsets map[string]map[int32]int64 `json:"offsetTable"`
+		Light   map[string]int64           `json:"lmqOffsetTable,omitempty"` // of light groups, in fileLight
 	}
 	foreignDelays struct {
 		Offsets map[int32]int64 `json:"offsetTable"`
@@ -58,9 +61,15 @@ type (
 	}
 )
 
-// ImportRocketMQ reads the state that a RocketMQ broker left in dir/config; none when there is no such folder. A file that cannot be read
-// is replaced by the one that RocketMQ keeps beside it (.bak), as RocketMQ does.
-func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, error) {
+// ImportRocketMQ returns the store's Import: it reads the state that a RocketMQ broker left in dir/config; none when there is no such folder. A
+// file that cannot be read is replaced by the one that RocketMQ keeps beside it (.bak), as RocketMQ does. light: that broker had enableLmq.
+func ImportRocketMQ(light bool) func(files vfs.FS, dir string) (map[string][]store.Mutation, error) {
+	return func(files vfs.FS, dir string) (map[string][]store.Mutation, error) {
+		return importFrom(files, dir, light)
+	}
+}
+
+func importFrom(files vfs.FS, dir string, light bool) (map[string][]store.Mutation, error) {
 	config := files.PathJoin(dir, "config")
 	if _, err := files.Stat(config); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -70,9 +79,16 @@ func ImportRocketMQ(files vfs.FS, dir string) (map[string][]store.Mutation, erro
 			return nil, fmt.Errorf("%s: the configuration is in RocksDB, not in JSON files; write it as JSON with mqadmin rocksDBConfigToJson first", files.PathJoin(config, name))
 		}
 	}
+	offsets, other := fileOffsets, fileLight
+	if light {
+		offsets, other = other, offsets
+	}
+	if _, err := files.Stat(files.PathJoin(config, offsets)); errors.Is(err, fs.ErrNotExist) {
+		offsets = other
+	}
 	f := &foreign{state: map[string][]store.Mutation{}}
 	for name, into := range map[string]any{
-		fileTopics: &f.topics, fileGroups: &f.groups, fileOffsets: &f.offsets, fileDelays: &f.delays, fileFilters: &f.filters, fileModes: &f.modes,
+		fileTopics: &f.topics, fileGroups: &f.groups, offsets: &f.offsets, fileDelays: &f.delays, fileFilters: &f.filters, fileModes: &f.modes,
 	} {
 		if err := readForeign(files, files.PathJoin(config, name), into); err != nil {
 			return nil, err
@@ -143,6 +159,9 @@ func (f *foreign) putConfigs() {
 
 // putProgress puts how far groups and delay levels have come.
 func (f *foreign) putProgress() error {
+	for name, offset := range f.offsets.Light {
+		f.addOffset(name, 0, offset)
+	}
 	for name, table := range f.offsets.Offsets {
 		topic, group, ok := strings.Cut(name, "@")
 		if !ok {
@@ -196,7 +215,7 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	f := &foreign{
 		topics:  foreignTopics{Topics: map[string]json.RawMessage{}, DataVersion: &protocol.DataVersion{}},
 		groups:  foreignGroups{Groups: map[string]json.RawMessage{}, Forbidden: map[string]map[string]int32{}, DataVersion: &protocol.DataVersion{}},
-		offsets: foreignOffsets{map[string]map[int32]int64{}},
+		offsets: foreignOffsets{Offsets: map[string]map[int32]int64{}},
 		delays:  foreignDelays{map[int32]int64{}},
 		modes:   protocol.RequestModes{Modes: map[string]map[string]protocol.RequestMode{}},
 	}
@@ -241,7 +260,7 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	}
 	return map[string][]byte{
 		delay.FileTimers: timers, fileTopics: protocol.MarshalBody(f.topics), fileGroups: protocol.MarshalBody(f.groups),
-		fileOffsets: protocol.MarshalBody(f.offsets), fileDelays: protocol.MarshalBody(f.delays),
+		fileOffsets: protocol.MarshalBody(f.offsets), fileLight: protocol.MarshalBody(f.offsets.light()), fileDelays: protocol.MarshalBody(f.delays),
 		fileModes: protocol.MarshalBody(f.modes),
 	}, f.lost, nil
 }
@@ -262,12 +281,31 @@ func (f *foreign) takeOffset(key string, value []byte) error {
 	if err != nil || len(value) < 8 {
 		return fmt.Errorf("offset %q has %d bytes: %w", key, len(value), err)
 	}
-	name := k.topic + "@" + k.group
+	f.addOffset(k.topic+"@"+k.group, k.queue, int64(binary.BigEndian.Uint64(value)))
+	return nil
+}
+
+func (f *foreign) addOffset(name string, queue int32, offset int64) {
+	if f.offsets.Offsets == nil {
+		f.offsets.Offsets = map[string]map[int32]int64{}
+	}
 	if f.offsets.Offsets[name] == nil {
 		f.offsets.Offsets[name] = map[int32]int64{}
 	}
-	f.offsets.Offsets[name][k.queue] = int64(binary.BigEndian.Uint64(value))
-	return nil
+	f.offsets.Offsets[name][queue] = offset
+}
+
+// light returns the offsets as a broker with enableLmq keeps them: those of light groups by themselves.
+func (o *foreignOffsets) light() foreignOffsets {
+	split := foreignOffsets{Offsets: map[string]map[int32]int64{}, Light: map[string]int64{}}
+	for name, table := range o.Offsets {
+		if _, group, _ := strings.Cut(name, "@"); message.IsLMQ(group) {
+			split.Light[name] = table[0]
+		} else {
+			split.Offsets[name] = table
+		}
+	}
+	return split
 }
 
 func (f *foreign) takeDelay(key string, value []byte) error {

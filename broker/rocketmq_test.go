@@ -58,7 +58,7 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 	fs := configDirectory(t, configFiles)
 	s, rec, err := store.Open(store.Config{
 		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
-		Now: time.Now, Logger: slog.New(slog.DiscardHandler), Import: ImportRocketMQ,
+		Now: time.Now, Logger: slog.New(slog.DiscardHandler), Import: ImportRocketMQ(false),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -104,11 +104,11 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 		}
 		back[name] = string(content)
 	}
-	first, err := ImportRocketMQ(configDirectory(t, configFiles), "store")
+	first, err := ImportRocketMQ(false)(configDirectory(t, configFiles), "store")
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := ImportRocketMQ(configDirectory(t, back), "store")
+	second, err := ImportRocketMQ(false)(configDirectory(t, back), "store")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,10 +127,10 @@ func TestTheStateOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 
 func TestBrokenConfigurationOfRocketMQ(t *testing.T) {
 	backup := map[string]string{"topics.json": `{"topicConfigTable":`, "topics.json.bak": configFiles["topics.json"]}
-	if state, err := ImportRocketMQ(configDirectory(t, backup), "store"); err != nil || len(state[kindTopics]) != 3 {
+	if state, err := ImportRocketMQ(false)(configDirectory(t, backup), "store"); err != nil || len(state[kindTopics]) != 3 {
 		t.Errorf("from the backup: %v, %v", state, err)
 	}
-	_, err := ImportRocketMQ(configDirectory(t, map[string]string{"consumerOffset.json": "{"}), "store")
+	_, err := ImportRocketMQ(false)(configDirectory(t, map[string]string{"consumerOffset.json": "{"}), "store")
 	if err == nil || !strings.Contains(err.Error(), "consumerOffset.json") {
 		t.Errorf("error %v does not name the file", err)
 	}
@@ -138,10 +138,10 @@ func TestBrokenConfigurationOfRocketMQ(t *testing.T) {
 	if err := fs.MkdirAll("store/config/metadata", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ImportRocketMQ(fs, "store"); err == nil || !strings.Contains(err.Error(), "rocksDBConfigToJson") {
+	if _, err := ImportRocketMQ(false)(fs, "store"); err == nil || !strings.Contains(err.Error(), "rocksDBConfigToJson") {
 		t.Errorf("configuration in RocksDB: %v", err)
 	}
-	if state, err := ImportRocketMQ(vfs.NewMem(), "store"); state != nil || err != nil {
+	if state, err := ImportRocketMQ(false)(vfs.NewMem(), "store"); state != nil || err != nil {
 		t.Errorf("no configuration: %v, %v", state, err)
 	}
 }
@@ -208,4 +208,33 @@ func TestTimedMessagesGoToRocketMQAndBack(t *testing.T) {
 		n.wantCount(0)
 		n.stop()
 	})
+}
+
+func TestOffsetsOfLightGroupsAreTakenOverAndGivenBack(t *testing.T) {
+	const light = `{"lmqOffsetTable":{"%LMQ%a@%LMQ%G":7},"offsetTable":{"%LMQ%a@Billing":{0:3},"Orders@Billing":{0:18}}}`
+	fs := configDirectory(t, map[string]string{fileLight: light, fileOffsets: configFiles[fileOffsets]})
+	s, _, err := store.Open(store.Config{
+		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
+		Now: time.Now, Logger: slog.New(slog.DiscardHandler), Import: ImportRocketMQ(true),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _, err := ExportRocketMQ(s)
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var got [2]foreignOffsets
+	for i, name := range []string{fileLight, fileOffsets} {
+		if err := json.Unmarshal(files[name], &got[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := [2]foreignOffsets{
+		{Offsets: map[string]map[int32]int64{"%LMQ%a@Billing": {0: 3}, "Orders@Billing": {0: 18}}, Light: map[string]int64{"%LMQ%a@%LMQ%G": 7}},
+		{Offsets: map[string]map[int32]int64{"%LMQ%a@Billing": {0: 3}, "Orders@Billing": {0: 18}, "%LMQ%a@%LMQ%G": {0: 7}}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }

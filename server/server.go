@@ -154,7 +154,7 @@ func (c *Config) storeConfig(log *slog.Logger) store.Config {
 		UnsyncedBytesMax: c.UnsyncedBytesMax, AsyncFlush: c.AsyncFlush, FlushInterval: c.FlushInterval,
 		ViewLagBytesMax: c.ViewLagBytesMax, AcceptDamage: c.AcceptDamage, Retention: c.Retention, Now: time.Now, Logger: log,
 		MultiDispatch: c.Light.Enable && c.Light.MultiDispatch,
-		DueTime:       c.DelayLevels.DueTime, Retired: broker.Retired, Pending: broker.Pending, Import: broker.ImportRocketMQ,
+		DueTime:       c.DelayLevels.DueTime, Retired: broker.Retired, Pending: broker.Pending, Import: broker.ImportRocketMQ(c.Light.Enable),
 	}
 	if c.FS != nil {
 		config.Files = commitlog.NewVFSFiles(c.FS)

@@ -27,7 +27,12 @@ func (s *Store) beginImport() error {
 			s.view.Import(kind, changes)
 		}
 	}
-	return s.eachConsumeQueue(func(topic string, id int32, next int64) { s.view.Floor(topic, id, next) })
+	for folder, end := range map[string]func(string) (int64, error){"consumequeue": s.consumeQueueEnd, "batchconsumequeue": s.batchQueueEnd} {
+		if err := s.eachConsumeQueue(folder, end); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finishImport makes the take-over durable.
@@ -49,12 +54,14 @@ func (s *Store) finishImport(end int64) error {
 const (
 	// foreignUnitBytes is ConsumeQueue.CQ_STORE_UNIT_SIZE: log position 8, size 4, tags code 8.
 	foreignUnitBytes = 20
-	foreignQueueMax  = 1 << 16
+	// foreignBatchUnitBytes is BatchConsumeQueue.CQ_STORE_UNIT_SIZE: the same, store time 8, first offset 8, messages 2, unused 8.
+	foreignBatchUnitBytes = 46
+	foreignQueueMax       = 1 << 16
 )
 
-// eachConsumeQueue calls fn with the next offset of every queue that RocketMQ has files of.
-func (s *Store) eachConsumeQueue(fn func(topic string, id int32, next int64)) error {
-	root := s.c.path("consumequeue")
+// eachConsumeQueue gives every queue that RocketMQ has files of in a folder its next offset, which end reads.
+func (s *Store) eachConsumeQueue(folder string, end func(dir string) (int64, error)) error {
+	root := s.c.path(folder)
 	topics, err := s.listIfThere(root)
 	if err != nil {
 		return err
@@ -69,12 +76,12 @@ func (s *Store) eachConsumeQueue(fn func(topic string, id int32, next int64)) er
 			if err != nil || id >= foreignQueueMax {
 				continue
 			}
-			next, err := s.consumeQueueEnd(s.c.FS.PathJoin(root, topic, name))
+			next, err := end(s.c.FS.PathJoin(root, topic, name))
 			if err != nil {
 				return err
 			}
 			if next > 0 {
-				fn(topic, int32(id), next)
+				s.view.Floor(topic, int32(id), next)
 			}
 		}
 	}
@@ -101,7 +108,7 @@ func (s *Store) consumeQueueEnd(dir string) (next int64, err error) {
 		if err != nil || len(name) != 20 {
 			continue
 		}
-		used, err := s.usedUnits(s.c.FS.PathJoin(dir, name))
+		used, _, err := s.usedUnits(s.c.FS.PathJoin(dir, name), foreignUnitBytes)
 		if err != nil {
 			return 0, err
 		}
@@ -113,31 +120,53 @@ func (s *Store) consumeQueueEnd(dir string) (next int64, err error) {
 	return next, nil
 }
 
-// usedUnits counts the units up to the last one that is used; those before the first message are blank.
-func (s *Store) usedUnits(path string) (n int64, err error) {
-	f, err := s.c.FS.Open(path)
+// batchQueueEnd is consumeQueueEnd for the queues of batches, whose units hold their offsets.
+func (s *Store) batchQueueEnd(dir string) (next int64, err error) {
+	names, err := s.listIfThere(dir)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	b := make([]byte, st.Size()/foreignUnitBytes*foreignUnitBytes)
-	if _, err := f.ReadAt(b, 0); err != nil {
-		return 0, err
-	}
-	for at := len(b) - foreignUnitBytes; at >= 0; at -= foreignUnitBytes {
-		if binary.BigEndian.Uint32(b[at+8:]) > 0 {
-			return int64(at/foreignUnitBytes) + 1, nil
+	slices.Sort(names)
+	for _, name := range slices.Backward(names) {
+		if len(name) != 20 {
+			continue
+		}
+		used, last, err := s.usedUnits(s.c.FS.PathJoin(dir, name), foreignBatchUnitBytes)
+		if err != nil {
+			return 0, err
+		}
+		if used > 0 {
+			return int64(binary.BigEndian.Uint64(last[28:])) + int64(binary.BigEndian.Uint16(last[36:])), nil
 		}
 	}
 	return 0, nil
 }
 
+// usedUnits counts a file's units of a size up to the last one that is used, which it returns; those before the first message are blank.
+func (s *Store) usedUnits(path string, size int) (n int64, last []byte, err error) {
+	f, err := s.c.FS.Open(path)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, nil, err
+	}
+	b := make([]byte, int(st.Size())/size*size)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return 0, nil, err
+	}
+	for at := len(b) - size; at >= 0; at -= size {
+		if binary.BigEndian.Uint32(b[at+8:]) > 0 {
+			return int64(at/size) + 1, b[at : at+size], nil
+		}
+	}
+	return 0, nil, nil
+}
+
 // leftBehind is what RocketMQ makes anew from the log and config/, and what is ours alone.
-var leftBehind = []string{"consumequeue", "index", "checkpoint", "timerlog", "view", "spare", "ballast"}
+var leftBehind = []string{"consumequeue", "batchconsumequeue", "index", "checkpoint", "timerlog", "view", "spare", "ballast"}
 
 // Leave hands the directory back to RocketMQ: config holds the files for its config/, by name. The store is closed then, and the
 // directory is RocketMQ's: its log as it is, zeros behind its end, nothing that RocketMQ derives from it (abort makes it do so anew), and nothing of

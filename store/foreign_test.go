@@ -61,6 +61,18 @@ func units(from, to int) []byte {
 	return b
 }
 
+// batchUnits is a file of a queue of batches, with n of 3 messages each that begin at offset first.
+func batchUnits(n, first int) []byte {
+	b := make([]byte, 100*foreignBatchUnitBytes)
+	for i := range n {
+		unit := b[i*foreignBatchUnitBytes:]
+		binary.BigEndian.PutUint32(unit[8:], 100)
+		binary.BigEndian.PutUint64(unit[28:], uint64(first+3*i))
+		binary.BigEndian.PutUint16(unit[36:], 3)
+	}
+	return b
+}
+
 func foreignDirectory(t testing.TB) *vfs.MemFS {
 	l := &foreignLog{start: 64 << 10}
 	for i := range 4 {
@@ -74,14 +86,15 @@ func foreignDirectory(t testing.TB) *vfs.MemFS {
 	}
 	fs := vfs.NewMem()
 	writeFiles(t, fs, map[string][]byte{
-		"store/commitlog/00000000000000065536":            append(l.log, make([]byte, 64<<10-len(l.log))...),
-		"store/consumequeue/T/3/00000000000000000000":     units(500, 530),
-		"store/consumequeue/Gone/0/00000000000000020000":  units(0, 42),
-		"store/consumequeue/Gone/0/00000000000000040000":  units(0, 0),
-		"store/consumequeue/Again/0/00000000000000000000": units(0, 2),
-		"store/index/20250101000000000":                   nil,
-		"store/checkpoint":                                make([]byte, 4096),
-		"store/config/topics.json":                        []byte("{}"),
+		"store/commitlog/00000000000000065536":             append(l.log, make([]byte, 64<<10-len(l.log))...),
+		"store/consumequeue/T/3/00000000000000000000":      units(500, 530),
+		"store/consumequeue/Gone/0/00000000000000020000":   units(0, 42),
+		"store/consumequeue/Gone/0/00000000000000040000":   units(0, 0),
+		"store/consumequeue/Again/0/00000000000000000000":  units(0, 2),
+		"store/batchconsumequeue/B/0/00000000000000000000": batchUnits(4, 7),
+		"store/index/20250101000000000":                    nil,
+		"store/checkpoint":                                 make([]byte, 4096),
+		"store/config/topics.json":                         []byte("{}"),
 	})
 	return fs
 }
@@ -117,6 +130,9 @@ func TestADirectoryOfRocketMQIsTakenOverAndGivenBack(t *testing.T) {
 	s, rec := mustOpen(t, c)
 	if !rec.Imported || len(rec.Gaps) > 0 {
 		t.Fatalf("%+v", rec)
+	}
+	if first, next := s.Queue("B", 0).Bounds(); first != 19 || next != 19 {
+		t.Fatalf("B is [%d,%d)", first, next)
 	}
 	check(s, 0)
 	mustClose(t, s)

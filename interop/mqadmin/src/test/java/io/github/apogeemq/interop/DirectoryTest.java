@@ -210,7 +210,7 @@ class DirectoryTest {
         producer.shutdown();
     }
 
-    private static void start(DefaultMQProducer producer, ApogeeProcess to) throws Exception {
+    static void start(DefaultMQProducer producer, ApogeeProcess to) throws Exception {
         producer.setNamesrvAddr(to.nameServer());
         producer.setSendMsgTimeout((int) Await.MAX.toMillis());
         producer.setInstanceName(producer.getProducerGroup() + System.nanoTime());
@@ -274,7 +274,7 @@ class DirectoryTest {
         consumer.shutdown();
     }
 
-    private static DefaultMQAdminExt admin(ApogeeProcess of) throws Exception {
+    static DefaultMQAdminExt admin(ApogeeProcess of) throws Exception {
         DefaultMQAdminExt admin = new DefaultMQAdminExt(Await.MAX.toMillis());
         admin.setNamesrvAddr(of.nameServer());
         admin.setInstanceName("admin" + System.nanoTime());
@@ -290,7 +290,7 @@ class DirectoryTest {
         return messages.stream().map(m -> new String(m.getBody(), StandardCharsets.UTF_8)).collect(Collectors.toList());
     }
 
-    private static void leave(Path dir) throws Exception {
+    static void leave(Path dir) throws Exception {
         Path log = dir.resolve("leave.log");
         Process leave = new ProcessBuilder(ApogeeProcess.binary().getPath(), "leave", "--dir", dir.resolve("data").toString(), "--yes")
             .redirectErrorStream(true).redirectOutput(log.toFile()).start();

@@ -73,13 +73,13 @@ final class MqadminNode implements AutoCloseable {
     }
 
     /** The original, in a JVM of its own. */
-    static ApogeeProcess originalIn(Path dir) throws Exception {
+    static ApogeeProcess originalIn(Path dir, String... flags) throws Exception {
         List<String> java = List.of(ProcessHandle.current().info().command().orElse("java"),
             "-Xms512m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=512m",
             "--add-opens=java.base/java.nio=ALL-UNNAMED", "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
             "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED", "--add-exports=java.base/sun.nio.ch=ALL-UNNAMED",
             "-cp", System.getProperty("surefire.test.class.path"), "AsApogee");
-        return new ApogeeProcess(dir, LISTEN, java);
+        return new ApogeeProcess(dir, LISTEN, java, flags);
     }
 
     /** Puts this node's values in the place of ${...}. */
