@@ -36,6 +36,14 @@ const (
 // Stage moves what the view has gathered in memory to the database, and writes a base when the log has grown enough since the last one.
 // Nothing beyond what is flushed and confirmed is staged: the view is never ahead of the log after a power cut.
 func (s *Store) Stage() error {
+	if err := s.stage(); err != nil {
+		return err
+	}
+	return s.baseIfDue()
+}
+
+// stage is Stage without a base, whose writing takes as long as there is state.
+func (s *Store) stage() error {
 	if s.damaged != nil { // the next start must find the damage again
 		return nil
 	}
@@ -65,13 +73,19 @@ func (s *Store) Stage() error {
 		return err
 	}
 	s.staged.Store(position)
-	return s.baseIfDue(position)
+	return nil
 }
 
 // baseEvery is how many segments of log a base may lie behind.
 const baseEvery = 4
 
-func (s *Store) baseIfDue(position int64) error {
+// baseIfDue writes a base if one is due of what is staged. Staging goes on meanwhile.
+func (s *Store) baseIfDue() error {
+	s.basing.Lock()
+	defer s.basing.Unlock()
+	if s.damaged != nil {
+		return nil
+	}
 	bases, err := s.bases()
 	if err != nil {
 		return err
@@ -80,7 +94,7 @@ func (s *Store) baseIfDue(position int64) error {
 	if len(bases) > 0 {
 		newest = bases[len(bases)-1]
 	}
-	if position-newest < baseEvery*s.log.SegmentBytes() {
+	if s.staged.Load()-newest < baseEvery*s.log.SegmentBytes() {
 		return nil
 	}
 	return s.writeBase()
@@ -112,11 +126,15 @@ func (s *Store) basePath(position int64) string {
 
 // WriteBase writes the view's state, as of what is staged, to a file of its own, and removes the oldest beyond two.
 func (s *Store) WriteBase() error {
-	s.staging.Lock()
-	defer s.staging.Unlock()
+	s.basing.Lock()
+	defer s.basing.Unlock()
 	return s.writeBase()
 }
 
+// errStopping ends a base that is being written when the store closes: the one before it serves as well.
+var errStopping = errors.New("the store is closing")
+
+// writeBase writes a base of a snapshot of the view. The caller holds basing.
 func (s *Store) writeBase() error {
 	temp := s.c.path("state", "base.tmp")
 	f, err := s.c.FS.Create(temp, vfs.WriteCategoryUnspecified)
@@ -125,7 +143,7 @@ func (s *Store) writeBase() error {
 	}
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	buffered := bufio.NewWriter(f)
-	applied, err := s.view.Dump(&baseWriter{w: io.MultiWriter(buffered, sum)})
+	applied, err := s.view.Dump(&baseWriter{w: io.MultiWriter(buffered, sum), stop: s.shell.stop})
 	if err == nil {
 		_, err = buffered.Write(binary.BigEndian.AppendUint32(nil, sum.Sum32()))
 	}
@@ -148,8 +166,9 @@ func (s *Store) writeBase() error {
 
 // baseWriter encodes what the view dumps.
 type baseWriter struct {
-	w   io.Writer
-	buf []byte
+	w    io.Writer
+	buf  []byte
+	stop <-chan struct{}
 }
 
 func (b *baseWriter) Header(a view.Applied) error {
@@ -164,6 +183,11 @@ func (b *baseWriter) Header(a view.Applied) error {
 }
 
 func (b *baseWriter) Entry(key, value []byte) error {
+	select {
+	case <-b.stop:
+		return errStopping
+	default:
+	}
 	be := binary.BigEndian
 	b.buf = append(b.buf[:0], key[0])
 	b.buf = be.AppendUint32(b.buf, uint32(len(key)-1))
@@ -189,10 +213,13 @@ func (s *Store) loadBase(end int64) error {
 		if position > end {
 			continue
 		}
-		var entries []view.BaseEntry
-		applied, err := readBase(s.c.FS, s.basePath(position), func(e view.BaseEntry) error { entries = append(entries, e); return nil })
+		// Once to see that it is whole, and again to take it: it may be larger than memory.
+		applied, err := readBase(s.c.FS, s.basePath(position), func(view.BaseEntry) error { return nil })
 		if err == nil {
-			return s.view.Restore(applied, entries)
+			return s.view.Restore(applied, func(take func(view.BaseEntry) error) error {
+				_, err := readBase(s.c.FS, s.basePath(position), take)
+				return err
+			})
 		}
 		if errors.Is(err, ErrVersion) {
 			return fmt.Errorf("the base %s: %w", s.basePath(position), err)
@@ -205,7 +232,8 @@ func (s *Store) loadBase(end int64) error {
 	return nil
 }
 
-// readBase gives each entry of a base to fn, in order. They are good only if there is no error: the checksum is the last thing read.
+// readBase gives each entry of a base to fn, in order; it must not be kept. They are good only if there is no error: the checksum is the
+// last thing read.
 func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.Applied, err error) {
 	f, err := fs.Open(path)
 	if err != nil {
@@ -237,12 +265,14 @@ func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.App
 		return a, r.err
 	}
 	a = view.Applied{Position: int64(be.Uint64(numbers)), LastRecord: int64(be.Uint64(numbers[8:])), StoreTime: int64(be.Uint64(numbers[16:]))}
+	var key []byte
 	for r.err == nil {
 		kind := r.take(1)
 		if r.err != nil || kind[0] == 0 {
 			break
 		}
-		key := append([]byte{kind[0]}, r.take(r.length(baseKeyMax))...)
+		key = append(key[:0], kind[0])
+		key = append(key, r.take(r.length(baseKeyMax))...)
 		value := r.take(r.length(baseDataMax))
 		if r.err == nil {
 			r.err = fn(view.BaseEntry{Key: key, Value: value})
@@ -261,8 +291,10 @@ type baseReader struct {
 	left int // bytes of the file
 	sum  hash.Hash32
 	err  error
+	buf  []byte
 }
 
+// take returns the next n bytes, until it is called again.
 func (b *baseReader) take(n int) []byte {
 	if b.err != nil || n > b.left {
 		if b.err == nil {
@@ -270,7 +302,8 @@ func (b *baseReader) take(n int) []byte {
 		}
 		return make([]byte, min(n, baseNumberMax))
 	}
-	p := make([]byte, n)
+	b.buf = slices.Grow(b.buf[:0], n)
+	p := b.buf[:n]
 	b.left -= n
 	if _, b.err = io.ReadFull(b.r, p); b.err == nil {
 		_, b.err = b.sum.Write(p)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// shell drives the step functions of log and view: one goroutine each for writing, confirming, spares, asynchronous flush and the
-// database. They end in the order of the data's way, so that what was appended before Close is confirmed and staged.
+// shell drives the step functions of log and view: one goroutine each for writing, confirming, spares, asynchronous flush, the database
+// and its bases. They end in the order of the data's way, so that what was appended before Close is confirmed and staged.
 type shell struct {
 	stop       chan struct{}
 	turn       sync.Mutex // held by whoever takes a group commit through
@@ -18,6 +18,7 @@ type shell struct {
 	timers     sync.WaitGroup // the others
 	nudge      chan struct{}  // the log has grown much beyond the view
 	retain     chan struct{}  // retention is to look at once
+	based      chan struct{}  // something was staged: a base may be due
 	closeOnce  sync.Once
 }
 
@@ -38,14 +39,16 @@ func (s *Store) start() {
 	s.shell.confirm = make(chan []*Batch, confirmQueue)
 	s.shell.nudge = make(chan struct{}, 1)
 	s.shell.retain = make(chan struct{}, 1)
+	s.shell.based = make(chan struct{}, 1)
 	s.shell.wait.Add(2)
 	go s.writer()
 	go s.confirmer()
-	s.shell.timers.Add(4)
+	s.shell.timers.Add(5)
 	go s.spareMaker()
 	go s.readAhead()
 	go s.flusher()
 	go s.stager()
+	go s.baser()
 }
 
 func (s *Store) writer() {
@@ -194,8 +197,29 @@ func (s *Store) stager() {
 			return
 		}
 		passed = 0
-		if err := s.Stage(); err != nil {
+		if err := s.stage(); err != nil {
 			s.c.Logger.Error("cannot bring the view to disk; it is kept in memory", "error", err)
+			continue
+		}
+		select {
+		case s.shell.based <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// baser writes bases. It has a goroutine of its own: with millions of messages that wait a base takes seconds, for which the view must not
+// grow in memory, nor the log ahead of it.
+func (s *Store) baser() {
+	defer s.shell.timers.Done()
+	for {
+		select {
+		case <-s.shell.based:
+		case <-s.shell.stop:
+			return
+		}
+		if err := s.baseIfDue(); err != nil && !errors.Is(err, errStopping) {
+			s.c.Logger.Error("cannot write a base; the next stage tries again", "error", err)
 		}
 	}
 }
@@ -211,7 +235,7 @@ func (s *Store) Close() error {
 		close(s.shell.stop)
 		s.shell.timers.Wait()
 		s.shell.wait.Wait()
-		err = errors.Join(s.log.SyncStep(), s.Stage(),
+		err = errors.Join(s.log.SyncStep(), s.stage(),
 			writeMark(s.c.FS, s.c.path("state", "checkpoint"), s.log.Flushed(), true))
 		s.log.Stop()
 		err = errors.Join(err, s.closeFiles())

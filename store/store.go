@@ -114,7 +114,8 @@ type Store struct {
 	view *view.View
 	lock io.Closer
 
-	staging sync.Mutex   // one Stage or WriteBase at a time
+	staging sync.Mutex   // one stage at a time
+	basing  sync.Mutex   // one base at a time
 	staged  atomic.Int64 // position up to which the view is on disk
 	foreign int64        // log position before which RocketMQ wrote
 	damaged []commitlog.Gap

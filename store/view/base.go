@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // BaseEntry is one entry of a base, keyed as in the database.
@@ -60,21 +62,37 @@ func (v *View) Dump(d Dumper) (Applied, error) {
 	return a, d.End()
 }
 
-// Restore fills an empty view from a base. The queues' indexes are not in it: they come back from the log, and every queue whose
+// restoreBatchBytes is how much of a base is written to the database at a time.
+const restoreBatchBytes = 1 << 20
+
+// Restore fills an empty view from a base, whose entries each gives; it need not fit in memory. A crash in between leaves a view that is
+// broken. The queues' indexes are not in it: they come back from the log, and every queue whose
 // messages are gone goes on at its offset.
-func (v *View) Restore(a Applied, entries []BaseEntry) error {
+func (v *View) Restore(a Applied, each func(take func(BaseEntry) error) error) error {
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
-	v.stateMu.Lock()
-	defer v.stateMu.Unlock()
-	for _, e := range entries {
-		if kind, key, ok := e.State(); ok {
-			v.state.set(kind, key, e.Value, false)
-		}
+	b := v.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	if err := b.Set([]byte("r"), nil, nil); err != nil { // as a replay that did not end
+		return err
+	}
+	err := each(func(e BaseEntry) error {
 		if topic, id, _, next, ok := e.Queue(); ok {
 			v.Queue(topic, id).floor = next
 		}
+		if e.Key[0] != 's' {
+			return nil
+		}
+		if err := b.Set(e.Key, e.Value, nil); err != nil || b.Len() < restoreBatchBytes {
+			return err
+		}
+		err := errors.Join(b.Commit(pebble.NoSync), b.Close())
+		b = v.db.NewBatch()
+		return err
+	})
+	if err == nil {
+		err = b.Commit(pebble.NoSync)
 	}
 	v.now = a
-	return nil
+	return err
 }

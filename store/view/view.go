@@ -148,7 +148,7 @@ func (v *View) Close() error { return v.db.Close() }
 func (v *View) load() error {
 	value, closer, err := v.db.Get([]byte("a"))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
+		return v.replayed()
 	}
 	if err != nil {
 		return err
@@ -157,10 +157,7 @@ func (v *View) load() error {
 	if err = errors.Join(err, closer.Close()); err != nil {
 		return err
 	}
-	if _, closer, err := v.db.Get([]byte("r")); !errors.Is(err, pebble.ErrNotFound) {
-		if err == nil {
-			err = errors.Join(fmt.Errorf("%w: a replay did not end", ErrBroken), closer.Close())
-		}
+	if err := v.replayed(); err != nil {
 		return err
 	}
 	be := binary.BigEndian
@@ -170,6 +167,18 @@ func (v *View) load() error {
 		q.base, q.min = int64(be.Uint64(value)), int64(be.Uint64(value[8:]))
 		return nil
 	})
+}
+
+// replayed tells that no replay has begun, or that it has ended.
+func (v *View) replayed() error {
+	_, closer, err := v.db.Get([]byte("r"))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(fmt.Errorf("%w: a replay did not end", ErrBroken), closer.Close())
+	}
+	return err
 }
 
 func decodeApplied(value []byte) (a Applied, err error) {
