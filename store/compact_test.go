@@ -246,8 +246,8 @@ func putKeys(t testing.TB, s *Store, from, n, keys int) {
 }
 
 func TestWhatCompactionLeavesIsFoundByTimeAndBounds(t *testing.T) {
-	s, _ := mustOpen(t, memConfig(vfs.NewMem()))
-	defer mustClose(t, s)
+	fs := vfs.NewMem()
+	s, _ := mustOpen(t, memConfig(fs))
 	putKeys(t, s, 0, 100, 10)
 	q := s.Queue("C", 0)
 	compactAll(t, s, q, 100)
@@ -276,6 +276,17 @@ func TestWhatCompactionLeavesIsFoundByTimeAndBounds(t *testing.T) {
 	}
 	if again, err := s.StoreTime(q, 95); again != stored || err != nil {
 		t.Fatalf("a copy was stored at %d, %v, the message at %d", again, err, stored)
+	}
+	mustClose(t, s)
+	v, err := view.OpenReadOnly(fs, "store/view")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, end := v.Find("C", 0).Bounds(); first != 90 || end != 100 {
+		t.Errorf("an inspection sees [%d,%d), want [90,100)", first, end)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

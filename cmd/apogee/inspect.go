@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -199,7 +200,7 @@ func timeOf(ms int64) string {
 type indexEntry struct {
 	Offset   int64 `json:"offset"`
 	Position int64 `json:"log_position"`
-	Bytes    int32 `json:"bytes"` // 0: a damaged record left a hole
+	Bytes    int32 `json:"bytes"` // 0: a damaged record left a hole, or compaction
 	TagsCode int64 `json:"tags_code"`
 }
 
@@ -215,9 +216,13 @@ func (f *inspectView) printIndex(c *cobra.Command, v *store.View) error {
 	}
 	rows := f.out.rows(c, "OFFSET", "LOG POSITION", "BYTES", "TAGS CODE")
 	for offset := max(f.from, first); offset < end; {
+		var err error
+		if offset, err = q.Skip(offset); err != nil {
+			return err
+		}
 		entries, err := q.Entries(nil, offset, int(min(end-offset, rowsAtOnce)))
 		if err != nil || len(entries) == 0 {
-			return err
+			return errors.Join(err, rows.end())
 		}
 		for _, e := range entries {
 			if err := rows.add(indexEntry{offset, e.Position, e.Size, e.TagsCode}, offset, e.Position, e.Size, e.TagsCode); err != nil {

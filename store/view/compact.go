@@ -186,7 +186,7 @@ func (v *View) compact(changes []Mutation) {
 	}
 }
 
-// loadCompacted has every queue know how far compaction came, after a replay.
+// loadCompacted has every queue know how far compaction came.
 func (v *View) loadCompacted() error {
 	found := map[*Queue]Compacted{}
 	err := v.stateWith(KindCompaction, "c", "c", math.MaxInt32, func(key string, value []byte) error {

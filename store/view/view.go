@@ -161,12 +161,16 @@ func (v *View) load() error {
 		return err
 	}
 	be := binary.BigEndian
-	return v.scan([]byte("n"), func(key, value []byte) error {
+	err = v.scan([]byte("n"), func(key, value []byte) error {
 		topic, id := string(key[:len(key)-5]), int32(be.Uint32(key[len(key)-4:]))
 		q := v.Queue(topic, id)
 		q.base, q.min = int64(be.Uint64(value)), int64(be.Uint64(value[8:]))
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return v.loadCompacted()
 }
 
 // replayed tells that no replay has begun, or that it has ended.
