@@ -154,3 +154,41 @@ func TestWhatIsNoBatchOfOneRecordIsRefused(t *testing.T) {
 		t.Errorf("a batch was taken back: %d %s", back.Code, back.Remark)
 	}
 }
+
+func TestABatchIsPoppedAsOneMessage(t *testing.T) {
+	fs := vfs.NewMem()
+	n := startConfig(t, testConfig(fs))
+	defer func() { n.stop() }()
+	n.group("G")
+	n.batchTopic("Batches")
+	n.ok(protocol.ReqSendBatchMessage, batchFields, batchOf("a", 3), nil)
+	n.ok(protocol.ReqSendBatchMessage, batchFields, batchOf("b", 4), nil)
+	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("topic", "Batches", "commitOffset", "1"), nil, nil) // in the middle of one
+	pop := popFields.with("topic", "Batches")
+	list, h, _ := n.pop(pop.with("invisibleTime", "300"))
+	if len(list) != 2 || list[0].QueueOffset != 0 || list[1].QueueOffset != 3 || h.MsgOffsetInfo != "0 0 0,3" {
+		t.Fatalf("popped %d records, offsets %q", len(list), h.MsgOffsetInfo)
+	}
+	n.ack(list[1])
+	again, _, _ := n.pop(pop.with("pollTime", "10000", "queueId", "-1"))
+	if len(again) != 1 || string(again[0].Body) != string(batchOf("a", 3)) || again[0].InnerMessages() != 3 {
+		t.Fatalf("%d records came again", len(again))
+	}
+	n.ack(again[0])
+	check := func() {
+		t.Helper()
+		for topic, want := range map[string]int64{"Batches": 7, message.PopRetryTopic("Batches", "G", false): 3} {
+			var end protocol.OffsetResult
+			n.ok(protocol.ReqGetMaxOffset, queueFields.with("topic", topic), nil, &end)
+			if end.Offset != want {
+				t.Errorf("the maximum of %s is %d, want %d", topic, end.Offset, want)
+			}
+		}
+		if more, _, _ := n.pop(pop); len(more) != 0 {
+			t.Errorf("%d records are popped again", len(more))
+		}
+	}
+	check()
+	n = n.restarted(fs, true)
+	check()
+}

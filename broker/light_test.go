@@ -192,3 +192,19 @@ func TestWithoutLightQueuesTheirNamesMeanNothing(t *testing.T) {
 		t.Errorf("a pull is answered %d %s", answer.Code, answer.Remark)
 	}
 }
+
+func TestTransactionsAreDispatchedWhenTheyAreCommitted(t *testing.T) {
+	n := startConfig(t, lightConfig(vfs.NewMem()))
+	defer n.stop()
+	kept := n.send(halfFields("id1", message.PropMultiDispatch, "%LMQ%a"), "committed")
+	gone := n.send(halfFields("id2", message.PropMultiDispatch, "%LMQ%a"), "rolled back")
+	n.send(lightFields("%LMQ%a"), "beside")
+	if got := n.inLight("%LMQ%a"); len(got) != 1 || got[0] != "beside@0" {
+		t.Errorf("before the end: %v", got)
+	}
+	n.end(gone, rollback)
+	n.end(kept, commit)
+	if got := n.inLight("%LMQ%a"); len(got) != 2 || got[1] != "committed@1" {
+		t.Errorf("after it: %v", got)
+	}
+}

@@ -15,6 +15,9 @@ import (
 
 // namedQueue returns the queue that a request names, nil when there is none. Queues of Apogee's own state are never found.
 func (b *Broker) namedQueue(h *protocol.QueueHeader) *store.Queue {
+	if b.isLight(h.Topic) {
+		return b.store.Find(h.Topic, h.QueueID)
+	}
 	if t := b.topics.find(h.Topic); t != nil {
 		return t.queue(h.QueueID)
 	}
@@ -77,7 +80,7 @@ func (b *Broker) searchOffset(r *remoting.Request) (*remoting.Response, error) {
 		}
 		upper := h.BoundaryType == "upper" || h.BoundaryType == "UPPER"
 		offset, err := b.store.OffsetByTime(q, min(h.Timestamp, math.MaxInt64-1), upper)
-		if err == nil && b.topics.find(h.Topic).batches {
+		if t := b.topics.find(h.Topic); err == nil && t != nil && t.batches {
 			offset, err = b.batchByTime(q, offset)
 		}
 		return &protocol.OffsetResult{Offset: offset}, err

@@ -265,6 +265,10 @@ func (s *sendSink) findTopic(r *remoting.Request, q *sendRequest) (*topic, error
 			if t, err = s.createTopic(q); err != nil {
 				return nil, err
 			}
+		} else if t.light {
+			if err := message.CheckTopic(t.config.TopicName); err != nil {
+				return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+			}
 		}
 		s.topic = t
 	}
