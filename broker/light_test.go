@@ -114,6 +114,10 @@ func TestLightTopicsAndGroupsNeedNotBeMade(t *testing.T) {
 	if !strings.Contains(stats, `"maxOffset":2`) {
 		t.Errorf("statistics %s", stats)
 	}
+	if answer, err := n.client.Invoke(t.Context(), n.s.NamesrvAddr(), command(protocol.ReqGetRouteInfoByTopic, fields{"topic": "%LMQ%a"}, nil)); err != nil ||
+		answer.Code != int32(protocol.RespTopicNotExist) {
+		t.Errorf("the name server answers %v, %v", answer, err)
+	}
 	n.ok(protocol.ReqUpdateAndCreateTopic, topicFields.with("topic", "%LMQ%a"), nil, nil) // as in RocketMQ, which does nothing
 	n.group("%LMQ%G")
 	table := string(n.ok(protocol.ReqGetAllTopicConfig, nil, nil, nil).Body) + string(n.ok(protocol.ReqGetAllSubscriptionGroupConfig, nil, nil, nil).Body)

@@ -304,7 +304,7 @@ func (s *sendSink) createTopic(q *sendRequest) (*topic, error) {
 	return t, nil
 }
 
-// addBatch adds every message of a batch. The header's properties are the batch's own and are not stored.
+// addBatch adds every message of a batch. The header's properties are the batch's own and are not stored, unless it is one record.
 func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body []byte) error {
 	if len(body) > s.b.live().messageBytesMax {
 		return s.b.illegal("the batch is %d bytes long", len(body))

@@ -162,11 +162,16 @@ func (t *topicTable) compacted() (names []string) {
 	return names
 }
 
+// configured returns a topic that was made, nil when there is none.
+func (t *topicTable) configured(name string) *topic {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.topics[name]
+}
+
 // find returns a topic, nil when there is none.
 func (t *topicTable) find(name string) *topic {
-	t.mu.RLock()
-	found := t.topics[name]
-	t.mu.RUnlock()
+	found := t.configured(name)
 	if found == nil && t.b.isLight(name) {
 		return t.light(name)
 	}
@@ -332,7 +337,7 @@ func (b *Broker) Topics(yield func(protocol.TopicConfig) bool) {
 
 // Topic returns one topic's configuration, as it is registered.
 func (b *Broker) Topic(name string) (protocol.TopicConfig, bool) {
-	if t := b.topics.find(name); t != nil {
+	if t := b.topics.configured(name); t != nil {
 		return b.registered(t.config), true
 	}
 	return protocol.TopicConfig{}, false
