@@ -219,9 +219,10 @@ func (v *View) dropCompacted(topic string) {
 	for _, key := range keys {
 		v.state.set(KindCompaction, key, nil, false)
 	}
-	for key := range v.state[KindCompaction] {
+	entries := v.state[KindCompaction].entries // there is one now
+	for key := range entries {
 		if key[0] != 'c' && len(key) > 9 && ids[key[1:9]] {
-			delete(v.state[KindCompaction], key)
+			delete(entries, key)
 		}
 	}
 	v.stateMu.Unlock()

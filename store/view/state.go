@@ -6,31 +6,117 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// stateLayer is what of the broker's state is not in the database, by kind and key.
-type stateLayer map[string]map[string]stateEntry
+// stateLayer is what of the broker's state is not in the database, by kind.
+type stateLayer map[string]*stateKind
+
+// stateKind is one kind's part. Who asks for entries in order pays for it: set only notes keys as they come.
+type stateKind struct {
+	entries map[string]stateEntry
+	added   []string // keys, those that are gone again among them
+
+	order  sync.Mutex // guards what follows: readers run beside one another
+	sorted []string   // the first of added; never changed in place
+	taken  int        // how many of added
+}
 
 type stateEntry struct {
 	value []byte // nil: a deletion
 	fresh bool   // the key is not in the database, nor on its way there
 }
 
+// unsortedMax bounds the keys that every reader looks through.
+const unsortedMax = 256
+
 // set changes an entry. fresh: the key was never there before. What is deleted before it was staged leaves nothing behind.
 func (l stateLayer) set(kind, key string, value []byte, fresh bool) {
-	m := l[kind]
-	if m == nil {
-		m = map[string]stateEntry{}
-		l[kind] = m
+	k := l[kind]
+	if k == nil {
+		k = &stateKind{entries: map[string]stateEntry{}}
+		l[kind] = k
 	}
-	fresh = fresh || m[key].fresh
+	was, there := k.entries[key]
+	fresh = fresh || was.fresh
 	if fresh && value == nil {
-		delete(m, key)
+		delete(k.entries, key)
 		return
 	}
-	m[key] = stateEntry{value, fresh}
+	if !there {
+		k.added = append(k.added, key)
+	}
+	k.entries[key] = stateEntry{value, fresh}
+}
+
+// has tells whether the layer knows an entry, or that it is deleted.
+func (k *stateKind) has(key []byte) bool {
+	if k == nil {
+		return false
+	}
+	_, ok := k.entries[string(key)]
+	return ok
+}
+
+// keys returns the keys in order, and the last ones as they came; some are there twice, or gone.
+func (k *stateKind) keys() (sorted, unsorted []string) {
+	k.order.Lock()
+	defer k.order.Unlock()
+	if more := k.added[k.taken:]; len(more) > unsortedMax {
+		more = slices.Sorted(slices.Values(more))
+		all := make([]string, 0, len(k.sorted)+len(more))
+		for _, key := range k.sorted {
+			for len(more) > 0 && more[0] <= key {
+				all, more = append(all, more[0]), more[1:]
+			}
+			if _, ok := k.entries[key]; ok {
+				all = append(all, key)
+			}
+		}
+		k.sorted, k.taken = append(all, more...), len(k.added)
+	}
+	return k.sorted, k.added[k.taken:]
+}
+
+// from appends the up to n entries with the least keys from a key on that are not overlaid by a newer part, in order.
+func (k *stateKind) from(from string, n int, newer *stateKind) (entries []Mutation) {
+	if k == nil {
+		return nil
+	}
+	sorted, unsorted := k.keys()
+	take := func(key string) {
+		if e := k.entries[key]; e.value != nil && !(newer != nil && newer.has([]byte(key))) {
+			entries = append(entries, Mutation{key, e.value})
+		}
+	}
+	at, _ := slices.BinarySearch(sorted, from)
+	for ; at < len(sorted) && len(entries) < n; at++ {
+		if at == 0 || sorted[at] != sorted[at-1] {
+			take(sorted[at])
+		}
+	}
+	if len(unsorted) == 0 {
+		return entries
+	}
+	below := ""
+	if len(entries) == n {
+		below = entries[n-1].Key
+	}
+	for _, key := range unsorted {
+		if key >= from && (below == "" || key < below) {
+			take(key)
+		}
+	}
+	return leastOf(entries, n)
+}
+
+// leastOf sorts entries and returns the first n keys.
+func leastOf(entries []Mutation, n int) []Mutation {
+	slices.SortFunc(entries, func(a, b Mutation) int { return strings.Compare(a.Key, b.Key) })
+	entries = slices.CompactFunc(entries, func(a, b Mutation) bool { return a.Key == b.Key })
+	return entries[:min(n, len(entries))]
 }
 
 // EachState calls fn for each entry of the broker's state that is in the database, by kind and key. The value must not be kept.
@@ -48,10 +134,7 @@ func (v *View) State(kind string, fn func(key string, value []byte) error) error
 	defer v.stateMu.RUnlock()
 	newest, staging := v.state[kind], v.staging[kind]
 	err := v.scan(stateKey(kind, ""), func(key, value []byte) error {
-		if _, newer := newest[string(key)]; newer {
-			return nil
-		}
-		if _, newer := staging[string(key)]; newer {
+		if newest.has(key) || staging.has(key) {
 			return nil
 		}
 		return fn(string(key), value)
@@ -68,7 +151,7 @@ func (v *View) State(kind string, fn func(key string, value []byte) error) error
 }
 
 // StateFrom calls fn for up to limit entries of a kind whose keys are not less than from, in the order of their keys' bytes; else it is
-// like State. It costs as much as the part of the kind that is in memory, which a stage every few seconds bounds, and limit.
+// like State. The first call after many changes puts their keys in order.
 func (v *View) StateFrom(kind, from string, limit int, fn func(key string, value []byte) error) error {
 	if limit <= 0 {
 		return nil
@@ -76,7 +159,10 @@ func (v *View) StateFrom(kind, from string, limit int, fn func(key string, value
 	v.stateMu.RLock()
 	defer v.stateMu.RUnlock()
 	newest, staging := v.state[kind], v.staging[kind]
-	memory := v.least(kind, from, limit)
+	memory := newest.from(from, limit, nil)
+	if older := staging.from(from, limit, newest); len(older) > 0 {
+		memory = leastOf(append(memory, older...), limit)
+	}
 	prefix := stateKey(kind, "")
 	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: stateKey(kind, from), UpperBound: after(prefix)})
 	if err != nil {
@@ -84,7 +170,7 @@ func (v *View) StateFrom(kind, from string, limit int, fn func(key string, value
 	}
 	defer it.Close()
 	for it.First(); limit > 0; limit-- {
-		for it.Valid() && (overlaid(newest, it.Key()[len(prefix):]) || overlaid(staging, it.Key()[len(prefix):])) {
+		for it.Valid() && (newest.has(it.Key()[len(prefix):]) || staging.has(it.Key()[len(prefix):])) {
 			it.Next()
 		}
 		switch {
@@ -112,8 +198,10 @@ func (v *View) StateAt(kind, key string) ([]byte, error) {
 	v.stateMu.RLock()
 	defer v.stateMu.RUnlock()
 	for _, layer := range [...]stateLayer{v.state, v.staging} {
-		if e, ok := layer[kind][key]; ok {
-			return bytes.Clone(e.value), nil
+		if k := layer[kind]; k != nil {
+			if e, ok := k.entries[key]; ok {
+				return bytes.Clone(e.value), nil
+			}
 		}
 	}
 	value, closer, err := v.db.Get(stateKey(kind, key))
@@ -126,21 +214,21 @@ func (v *View) StateAt(kind, key string) ([]byte, error) {
 	return append([]byte{}, value...), closer.Close()
 }
 
-func overlaid(layer map[string]stateEntry, key []byte) bool {
-	_, ok := layer[string(key)]
-	return ok
-}
-
 // unstaged goes through the entries of a kind that are only in memory. The caller holds stateMu.
 func (v *View) unstaged(kind string) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		newest := v.state[kind]
-		for key, e := range v.staging[kind] {
-			if _, newer := newest[key]; e.value != nil && !newer && !yield(key, e.value) {
-				return
+		if k := v.staging[kind]; k != nil {
+			for key, e := range k.entries {
+				if e.value != nil && !newest.has([]byte(key)) && !yield(key, e.value) {
+					return
+				}
 			}
 		}
-		for key, e := range newest {
+		if newest == nil {
+			return
+		}
+		for key, e := range newest.entries {
 			if e.value != nil && !yield(key, e.value) {
 				return
 			}
@@ -148,27 +236,10 @@ func (v *View) unstaged(kind string) iter.Seq2[string, []byte] {
 	}
 }
 
-// least returns the up to n entries with the least keys from a key on that are only in memory, in order. The caller holds stateMu.
-func (v *View) least(kind, from string, n int) (entries []Mutation) {
-	order := func() { slices.SortFunc(entries, func(a, b Mutation) int { return strings.Compare(a.Key, b.Key) }) }
-	below := "" // where n are known: none at or above it is one of the least
-	for key, value := range v.unstaged(kind) {
-		if key < from || below != "" && key >= below {
-			continue
-		}
-		if entries = append(entries, Mutation{key, value}); len(entries) == 2*n {
-			order()
-			entries, below = entries[:n], entries[n].Key
-		}
-	}
-	order()
-	return entries[:min(n, len(entries))]
-}
-
 // encode adds the layer to what is staged.
 func (l stateLayer) encode(b *pebble.Batch) (err error) {
-	for kind, entries := range l {
-		for key, e := range entries {
+	for kind, k := range l {
+		for key, e := range k.entries {
 			if e.value == nil {
 				err = b.Delete(stateKey(kind, key), nil)
 			} else {
