@@ -29,6 +29,8 @@ const (
 	basesKept   = 2
 	baseKeyMax  = 64 << 10
 	baseDataMax = 64 << 20
+	// baseSyncBytes is how much of a base the disk is given at a time.
+	baseSyncBytes = 1 << 20
 	// baseNumberMax is what take returns at most after an error: callers decode numbers from it.
 	baseNumberMax = 64
 )
@@ -141,6 +143,8 @@ func (s *Store) writeBase() error {
 	if err != nil {
 		return err
 	}
+	// What is written at once at the end holds up the log's syncs.
+	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: baseSyncBytes})
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	buffered := bufio.NewWriter(f)
 	applied, err := s.view.Dump(&baseWriter{w: io.MultiWriter(buffered, sum), stop: s.shell.stop})
