@@ -12,8 +12,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
-import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
@@ -21,8 +19,7 @@ import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
-import org.apache.rocketmq.client.producer.SendCallback;
-import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.TopicAttributes;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.attribute.CleanupPolicy;
@@ -45,28 +42,24 @@ class CompactionTest {
         return config.getTopicName();
     }
 
-    /** Sends messages from, from + 1, ... of a key each in turn; a key always goes to the same queue. */
+    /** Sends messages from, from + 1, ... of a key each in turn, in their order; a key always goes to the same queue. */
     private static void send(DefaultMQProducer producer, String topic, int from, int n) throws Exception {
         List<MessageQueue> queues = producer.fetchPublishMessageQueues(topic);
-        CountDownLatch left = new CountDownLatch(n);
-        AtomicReference<Throwable> failed = new AtomicReference<>();
-        for (int i = from; i < from + n; i++) {
-            Message message = new Message(topic, "*", "key-" + i % KEYS, String.format("%0200d", i).getBytes(StandardCharsets.UTF_8));
-            producer.send(message, queues.get(i % KEYS % QUEUES), new SendCallback() {
-                @Override
-                public void onSuccess(SendResult result) {
-                    left.countDown();
+        for (int start = from; start < from + n; start += KEYS) {
+            for (int queue = 0; queue < QUEUES; queue++) {
+                List<Message> batch = new ArrayList<>();
+                for (int i = start; i < start + KEYS; i++) {
+                    if (i % KEYS % QUEUES == queue) {
+                        batch.add(new Message(topic, "*", "key-" + i % KEYS, body(i)));
+                    }
                 }
-
-                @Override
-                public void onException(Throwable e) {
-                    failed.set(e);
-                    left.countDown();
-                }
-            });
+                assertEquals(SendStatus.SEND_OK, producer.send(batch, queues.get(queue)).getSendStatus());
+            }
         }
-        assertEquals(true, left.await(60, TimeUnit.SECONDS));
-        assertEquals(null, failed.get());
+    }
+
+    private static byte[] body(int i) {
+        return String.format("%0200d", i).getBytes(StandardCharsets.UTF_8);
     }
 
     /** What a pull of each queue from offset 0 on gives, with the offsets where the broker says to go on. */
@@ -96,7 +89,7 @@ class CompactionTest {
     private static Map<String, String> expected() {
         Map<String, String> last = new TreeMap<>();
         for (int i = MESSAGES - KEYS; i < MESSAGES; i++) {
-            last.put("key-" + i % KEYS, String.format("%0200d", i));
+            last.put("key-" + i % KEYS, new String(body(i), StandardCharsets.UTF_8));
         }
         return last;
     }
@@ -124,10 +117,12 @@ class CompactionTest {
                 return !Files.exists(first);
             });
             DefaultMQPullConsumer pull = clients.start(clients.newLegacyPull(Names.unique("group")));
-            Await.until("one message of each key to be left", () -> {
-                List<MessageExt> left = readAll(pull, topic);
-                return left.size() == KEYS && lastOf(left).equals(expected());
+            AtomicReference<List<MessageExt>> left = new AtomicReference<>();
+            Await.until("as many messages as keys to be left", () -> {
+                left.set(readAll(pull, topic));
+                return left.get().size() == KEYS;
             });
+            assertEquals(expected(), lastOf(left.get()));
             cluster.process.kill();
             cluster.process.start();
             Inbox inbox = new Inbox();
