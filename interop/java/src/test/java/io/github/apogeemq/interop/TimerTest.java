@@ -46,9 +46,9 @@ class TimerTest {
             clients.push(Names.unique("group"), topic, "TagA", inbox);
             DefaultMQProducer producer = clients.producer();
             Map<String, Consumer<Message>> ways = new LinkedHashMap<>();
-            ways.put("deliver", m -> m.setDeliverTimeMs(System.currentTimeMillis() + 1_700));
-            ways.put("milliseconds", m -> m.setDelayTimeMs(1_700));
-            ways.put("seconds", m -> m.setDelayTimeSec(2));
+            ways.put("deliver", m -> m.setDeliverTimeMs(System.currentTimeMillis() + 4_700));
+            ways.put("milliseconds", m -> m.setDelayTimeMs(4_700));
+            ways.put("seconds", m -> m.setDelayTimeSec(5));
             Map<String, Long> due = new LinkedHashMap<>();
             Map<String, SendResult> sent = new LinkedHashMap<>();
             for (Map.Entry<String, Consumer<Message>> way : ways.entrySet()) {
@@ -63,7 +63,7 @@ class TimerTest {
                 assertEquals(topic, waiting.getProperty(MessageConst.PROPERTY_REAL_TOPIC));
                 assertNotNull(result.getRecallHandle());
                 String moment = waiting.getProperty(MessageConst.PROPERTY_TIMER_DELIVER_MS);
-                long delay = way.getKey().equals("seconds") ? 2_000 : 1_700;
+                long delay = way.getKey().equals("seconds") ? 5_000 : 4_700;
                 due.put(way.getKey(), moment != null ? Long.parseLong(moment) : waiting.getBornTimestamp() + delay);
                 sent.put(way.getKey(), result);
             }
