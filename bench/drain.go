@@ -31,16 +31,21 @@ const pullFailuresMax = 1000
 
 // puller drains its queues over one connection, from one goroutine.
 type puller struct {
-	conn    *conn
+	reader
 	t       *template
 	pullMax int
 	verify  bool
 	lanes   []lane
 	active  int
 	out     []byte
-	codes   refusals
-	got     atomic.Int64
-	bytes   int64 // of whole records
+}
+
+// reader is what everybody has who takes messages on a connection.
+type reader struct {
+	conn  *conn
+	codes refusals
+	got   atomic.Int64
+	bytes int64 // of whole records
 }
 
 // assign gives the lane the next piece of its queue; false when nothing is left.
@@ -273,7 +278,7 @@ func (o *DrainOptions) pullers(ctx context.Context, ranges []*queueRange) ([]*pu
 			if err != nil {
 				return out, err
 			}
-			p := &puller{conn: c, t: t, pullMax: o.PullMax, verify: o.Verify, codes: newRefusals()}
+			p := &puller{reader: reader{conn: c, codes: newRefusals()}, t: t, pullMax: o.PullMax, verify: o.Verify}
 			for j := i; j < len(queues); j += n {
 				for range o.InFlight {
 					p.lanes = append(p.lanes, lane{q: queues[j]})
@@ -335,37 +340,49 @@ func (o *DrainOptions) round(ctx context.Context, ranges []*queueRange, r *Repor
 	if err != nil {
 		return err
 	}
-	got := func() (n int64) {
-		for _, p := range pullers {
+	var readers []*reader
+	var runs []func() error
+	for _, p := range pullers {
+		readers, runs = append(readers, &p.reader), append(runs, p.run)
+	}
+	if err := r.readAll(ctx, "drain", o.ServerPID, readers, runs, watcher{observe: observe, want: want}); err != nil {
+		return err
+	}
+	if r.Messages != want {
+		return fmt.Errorf("the queues hold %d messages, but %d were pulled", want, r.Messages)
+	}
+	return nil
+}
+
+// readAll measures how readers take all that there is.
+func (r *Report) readAll(ctx context.Context, phase string, serverPID int, readers []*reader, runs []func() error, w watcher) error {
+	w.counter = func() (n int64) {
+		for _, p := range readers {
 			n += p.got.Load()
 		}
 		return n
 	}
-	m, err := startMeter(o.ServerPID)
+	m, err := startMeter(serverPID)
 	if err != nil {
 		return err
 	}
 	r.Started = time.Now()
 	var conns []*conn
-	var runs []func() error
-	for _, p := range pullers {
-		conns, runs = append(conns, p.conn), append(runs, p.run)
+	for _, p := range readers {
+		conns = append(conns, p.conn)
 	}
-	err = runAll(ctx, "drain", conns, runs, watcher{observe: observe, counter: got, want: want})
-	r.Elapsed, r.Messages = Seconds(time.Since(r.Started)), got()
+	err = runAll(ctx, phase, conns, runs, w)
+	r.Elapsed, r.Messages = Seconds(time.Since(r.Started)), w.counter()
 	if err = firstError(err, m.finish(r, r.Messages)); err != nil {
 		return err
 	}
 	codes, bytes := newRefusals(), int64(0)
-	for _, p := range pullers {
+	for _, p := range readers {
 		codes.add(p.codes)
 		bytes += p.bytes
 	}
 	codes.report(r)
 	r.setRate(float64(bytes) / float64(max(r.Messages, 1)))
-	if r.Messages != want {
-		return fmt.Errorf("the queues hold %d messages, but %d were pulled", want, r.Messages)
-	}
 	return nil
 }
 

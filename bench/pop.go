@@ -14,11 +14,11 @@ import (
 
 // popper drains a topic by POP over one connection, from one goroutine: it acknowledges what an answer brought, and pops again, in one write.
 type popper struct {
+	reader  // counts messages that were acknowledged
 	o       *DrainOptions
 	group   string
 	broker  string // in receipts
 	addr    string
-	conn    *conn
 	pop     *template
 	left    *atomic.Int64 // messages that nobody has acknowledged yet
 	acks    int64         // sent, which gives each an opaque of its own
@@ -26,10 +26,7 @@ type popper struct {
 	popping int           // pops that are under way: the group is not deleted before they are answered
 	waiting map[int32]int // messages of an acknowledgement that is under way
 	out     []byte
-	codes   refusals
-	got     atomic.Int64 // messages acknowledged
-	repeats int64        // messages that came again
-	bytes   int64        // of whole records
+	repeats int64 // messages that came again
 }
 
 const (
@@ -242,7 +239,7 @@ func (o *DrainOptions) poppers(ctx context.Context, at []endpoint, want int64) (
 		if err != nil {
 			return list, err
 		}
-		list = append(list, &popper{o: o, group: group, broker: "bench", addr: e.addr, conn: c, pop: t, left: left, codes: newRefusals()})
+		list = append(list, &popper{o: o, group: group, broker: "bench", addr: e.addr, pop: t, left: left, reader: reader{conn: c, codes: newRefusals()}})
 		if i >= len(at) {
 			continue
 		}
@@ -287,34 +284,18 @@ func (o *DrainOptions) popRound(ctx context.Context, at []endpoint, r *Report, o
 	if err != nil {
 		return err
 	}
-	got := func() (n int64) {
-		for _, p := range poppers {
-			n += p.got.Load()
-		}
-		return n
-	}
-	m, err := startMeter(o.ServerPID)
-	if err != nil {
-		return err
-	}
-	r.Started = time.Now()
-	var conns []*conn
+	var readers []*reader
 	var runs []func() error
 	for _, p := range poppers {
-		conns, runs = append(conns, p.conn), append(runs, p.run)
+		readers, runs = append(readers, &p.reader), append(runs, p.run)
 	}
-	err = runAll(ctx, "pop", conns, runs, watcher{observe: observe, counter: got, want: want})
-	r.Elapsed, r.Messages = Seconds(time.Since(r.Started)), got()
-	if err = firstError(err, m.finish(r, r.Messages)); err != nil {
+	if err := r.readAll(ctx, "pop", o.ServerPID, readers, runs, watcher{observe: observe, want: want}); err != nil {
 		return err
 	}
-	codes, bytes, repeats := newRefusals(), int64(0), int64(0)
+	repeats := int64(0)
 	for _, p := range poppers {
-		codes.add(p.codes)
-		bytes, repeats = bytes+p.bytes, repeats+p.repeats
+		repeats += p.repeats
 	}
-	codes.report(r)
-	r.setRate(float64(bytes) / float64(max(r.Messages, 1)))
 	if r.Messages != want || repeats > 0 {
 		return fmt.Errorf("the queues hold %d messages, but %d were acknowledged, and %d came again", want, r.Messages, repeats)
 	}
