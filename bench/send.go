@@ -401,17 +401,18 @@ func (f *fleet) measure(ctx context.Context, o *SendOptions, r *Report, observe 
 	if err != nil {
 		return err
 	}
-	r.Started = time.Now()
+	before, began := int64(0), time.Now()
+	r.Started = began
 	f.start()
 	if o.Warmup.Duration > 0 {
 		var d time.Duration
 		if d, err = w.window(ctx, "warm-up", time.Duration(o.Warmup.Duration), o.Warmup.UntilStable, f.done); err == nil {
 			m, err = startMeter(o.ServerPID)
 		}
-		r.Warmed, r.Started = Seconds(d), time.Now()
+		before, began = f.sent(), time.Now()
+		r.Warmed, r.Started = Seconds(d), began
 		f.load.phase.CompareAndSwap(phaseWarmup, phaseMeasure)
 	}
-	before, began := f.sent(), time.Now()
 	if err == nil {
 		length := time.Duration(o.Duration)
 		if o.Count > 0 {

@@ -2,8 +2,8 @@
 //
 //	gotest RESULTS.json [arguments of go test]
 //
-// It prints what go test prints: with -v all, otherwise packages and what failed. With -v, where that is
-// far up, the tests that failed are printed again at the end.
+// It prints what go test prints: with -v all but when tests began, otherwise packages and what failed. With -v, where
+// that is far up, the tests that failed are printed again at the end of their package.
 package main
 
 import (
@@ -58,7 +58,6 @@ func run(results string, args []string, out io.Writer) error {
 			break
 		}
 	}
-	p.again()
 	if err := test.Wait(); err != nil {
 		return fmt.Errorf("go test %s: %w", strings.Join(args, " "), err)
 	}
@@ -86,10 +85,15 @@ func (p *printer) line(line string) {
 		return
 	}
 	test := [2]string{e.Package, e.Test}
+	if strings.HasPrefix(e.Output, "=== ") {
+		return // RUN, PAUSE, CONT, NAME
+	}
 	if e.Output != "" && (p.verbose || e.Test == "" && e.Output != "PASS\n") {
 		fmt.Fprint(p.out, e.Output)
 	}
 	switch {
+	case e.Test == "" && e.Action == "fail":
+		p.again(e.Package)
 	case e.Test == "":
 	case e.Output != "":
 		p.held[test] = append(p.held[test], e.Output)
@@ -103,9 +107,12 @@ func (p *printer) line(line string) {
 	}
 }
 
-// again prints what tests that failed have printed, in a form that nobody counts as one more failure.
-func (p *printer) again() {
+// again prints what a package's tests that failed have printed, in a form that nobody counts as one more failure.
+func (p *printer) again(pkg string) {
 	for _, test := range p.failed {
+		if test[0] != pkg {
+			continue
+		}
 		lines := p.held[test]
 		fmt.Fprintf(p.out, "failed: %s %s\n", test[0], test[1])
 		for i, line := range lines {

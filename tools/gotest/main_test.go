@@ -9,6 +9,7 @@ func TestWhatIsPrinted(t *testing.T) {
 	const events = `{"Action":"run","Package":"p","Test":"TestGood"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"good\n"}
 {"Action":"run","Package":"p","Test":"TestBad"}
+{"Action":"output","Package":"p","Test":"TestBad","Output":"=== RUN   TestBad\n"}
 {"Action":"output","Package":"p","Test":"TestBad","Output":"bad\n"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"--- PASS: TestGood (0.00s)\n"}
 {"Action":"pass","Package":"p","Test":"TestGood"}
@@ -25,15 +26,14 @@ no event
 		want    string
 	}{
 		{false, "bad\n--- FAIL: TestBad (0.00s)\nFAIL\nFAIL\tp\t0.1s\nq.go:1: syntax error\nno event\n"},
-		{true, "good\nbad\n--- PASS: TestGood (0.00s)\n--- FAIL: TestBad (0.00s)\nFAIL\nFAIL\tp\t0.1s\nq.go:1: syntax error\nno event\n" +
-			"failed: p TestBad\n  | bad\n  | --- FAIL: TestBad (0.00s)\n"},
+		{true, "good\nbad\n--- PASS: TestGood (0.00s)\n--- FAIL: TestBad (0.00s)\nFAIL\nFAIL\tp\t0.1s\n" +
+			"failed: p TestBad\n  | bad\n  | --- FAIL: TestBad (0.00s)\nq.go:1: syntax error\nno event\n"},
 	} {
 		var b strings.Builder
 		p := printer{out: &b, verbose: c.verbose, held: map[[2]string][]string{}}
 		for line := range strings.Lines(events) {
 			p.line(line)
 		}
-		p.again()
 		if b.String() != c.want {
 			t.Errorf("verbose %v: got\n%s\nwant\n%s", c.verbose, b.String(), c.want)
 		}
