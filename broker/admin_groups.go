@@ -200,7 +200,7 @@ func (b *Broker) deleteGroup(r *remoting.Request) (*remoting.Response, error) {
 	if strings.TrimSpace(h.Group) == "" {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "The specified group is blank.")
 	}
-	if h.CleanOffsets {
+	if g := b.groups.known(h.Group); h.CleanOffsets || g != nil && g.Attributes[attribute.LiteBindTopic] != "" {
 		b.offsets.remove("", h.Group)
 	}
 	b.traffic.Forget("", h.Group)

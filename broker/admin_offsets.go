@@ -116,6 +116,31 @@ func (t *offsetTable) remove(topic, group string) {
 	}
 }
 
+// forget drops single offsets. It is recorded soon.
+func (t *offsetTable) forget(keys []offsetKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, k := range keys {
+		if _, ok := t.offsets[k]; ok {
+			delete(t.offsets, k)
+			delete(t.resets, k)
+			t.dirty[k] = struct{}{}
+		}
+		delete(t.given, k)
+	}
+}
+
+// named counts the pairs of a topic and a group that have offsets.
+func (t *offsetTable) named() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	names := map[offsetKey]struct{}{}
+	for k := range t.offsets {
+		names[offsetKey{k.group, k.topic, 0}] = struct{}{}
+	}
+	return len(names)
+}
+
 // topicsOf returns the topics that a group has offsets of, groupsOf the groups that have offsets of a topic; sorted.
 func (t *offsetTable) topicsOf(group string) []string {
 	return t.names(func(k offsetKey) (string, bool) { return k.topic, k.group == group })

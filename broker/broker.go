@@ -118,6 +118,9 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	if c.Transactions == (TransactionOptions{}) {
 		c.Transactions = DefaultTransactionOptions()
 	}
+	if c.Light == (LightOptions{}) {
+		c.Light = DefaultLightOptions()
+	}
 	c.CompactEvery = cmp.Or(c.CompactEvery, DefaultCompactEvery)
 	c.QueuesMax, c.GroupsMax = cmp.Or(c.QueuesMax, DefaultQueuesMax), cmp.Or(c.GroupsMax, DefaultGroupsMax)
 	c.TimerMaxDelaySec = cmp.Or(c.TimerMaxDelaySec, delay.DefaultMaxDelaySec)

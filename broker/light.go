@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/broker/traffic"
@@ -26,10 +27,19 @@ type LightOptions struct {
 	MultiDispatch bool // enableMultiDispatch
 	Quota         bool // enableLmqQuota
 	QueuesMax     int  // maxLmqConsumeQueueNum
+
+	SubscriptionsMax    int           // maxLiteSubscriptionCount: to lite topics
+	SubscriptionTimeout time.Duration // liteSubscriptionCheckTimeoutMills: those of a client that is silent for so long end
+	ExpiryCheck         time.Duration // liteTtlCheckInterval: between looks for lite topics that are too old
+	KeptMin             time.Duration // minLiteTTl: how long they are kept at least
 }
 
 // DefaultLightOptions are RocketMQ's.
-func DefaultLightOptions() LightOptions { return LightOptions{QueuesMax: 20_000} }
+func DefaultLightOptions() LightOptions {
+	return LightOptions{
+		QueuesMax: 20_000, SubscriptionsMax: 100_000, SubscriptionTimeout: 3 * time.Minute, ExpiryCheck: 2 * time.Minute, KeptMin: 15 * time.Minute,
+	}
+}
 
 // isLight tells whether a topic or a group is there without having been made.
 func (b *Broker) isLight(name string) bool { return b.c.Light.Enable && message.IsLMQ(name) }
@@ -68,6 +78,24 @@ func (t *topicTable) lightRoom(name string) error {
 			there, o.QueuesMax, name)
 	}
 	return protocol.Errorf(protocol.RespSystemError, "queue %s: all topics together have %d queues, the limit is queuesMax=%d", name, all, t.b.c.QueuesMax)
+}
+
+// namesLite has a message stand in the light queue of its lite topic (SendMessageProcessor). A parent topic says by its type that there
+// must be such queues; RocketMQ would store a message that no consumer of lite topics ever gets.
+func (s *sendSink) namesLite(q *sendRequest, lite []byte) error {
+	b := s.b
+	if !b.c.Light.Enable || !b.c.Light.MultiDispatch {
+		if s.topic.lite {
+			return b.illegal("%s=%.100s: topic %s is of lite topics, which this broker does not have; set enableLmq=true and enableMultiDispatch=true",
+				message.PropLiteTopic, lite, q.topic)
+		}
+		return nil
+	}
+	if err := message.CheckLite(string(q.topic), string(lite)); err != nil {
+		return b.illegal("%s", err)
+	}
+	q.light, q.lite = []byte(message.LiteQueue(string(q.topic), string(lite))), true
+	return nil
 }
 
 // dispatch has a message stand in the light queues that it names, or refuses it.

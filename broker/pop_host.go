@@ -3,8 +3,10 @@ package broker
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/attribute"
 	"github.com/apogeemq/apogee/broker/popserve"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
@@ -24,6 +26,7 @@ func (h popHost) KnownGroup(name string) *protocol.SubscriptionGroupConfig {
 func (h popHost) GroupsOf(topic string) []string   { return h.offsets.groupsOf(topic) }
 func (h popHost) MayRead(group, topic string) bool { return h.groups.mayRead(group, topic) }
 func (h popHost) Members(group string) []string    { return h.clients.ids(group) }
+func (h popHost) CheckClientID(id string) error    { return checkClientID(id) }
 func (h popHost) IsYoung(q *store.Queue) bool      { return h.isYoung(q) }
 func (h popHost) Refusal(err error) error          { return sendFailure(err) }
 func (h popHost) NewEntry(r message.Record, q *store.Queue) store.Entry {
@@ -35,6 +38,8 @@ func (h popHost) Settings() popserve.Settings {
 	return popserve.Settings{
 		Permission: s.permission, TransferBytes: s.transferBytes, TransferCount: s.transferCount, PollWaitMax: s.pollWaitMax,
 		RetryTopicV2: s.retryTopicV2, ScanEntries: filterScanBytes / entrySize, ProbeBytes: filterProbeBytes,
+		LightQueuesMax: h.c.Light.QueuesMax, LiteSubscriptionsMax: h.c.Light.SubscriptionsMax, LiteSubscriptionTimeout: h.c.Light.SubscriptionTimeout,
+		LiteExpiryCheck: h.c.Light.ExpiryCheck, LiteKeptMin: h.c.Light.KeptMin,
 	}
 }
 
@@ -56,6 +61,44 @@ func (h popHost) EnsureTopic(name string, queues int32) (*popserve.Topic, error)
 func (h popHost) RemoveTopic(name string) error {
 	h.offsets.remove(name, "")
 	return h.topics.remove(name, func(error) {})
+}
+
+func (h popHost) LiteParents() (minutes map[string]int64, groups map[string][]string) {
+	minutes, groups = map[string]int64{}, map[string][]string{}
+	h.topics.mu.RLock()
+	for name, t := range h.topics.topics {
+		if t.lite {
+			minutes[name] = attribute.Number(t.config.Attributes, attribute.LiteExpiration, -1)
+		}
+	}
+	h.topics.mu.RUnlock()
+	h.groups.mu.RLock()
+	for name, g := range h.groups.groups {
+		if parent := g.Attributes[attribute.LiteBindTopic]; parent != "" {
+			groups[parent] = append(groups[parent], name)
+		}
+	}
+	h.groups.mu.RUnlock()
+	for _, list := range groups {
+		slices.Sort(list)
+	}
+	return minutes, groups
+}
+
+func (h popHost) CountTopics() int {
+	h.topics.mu.RLock()
+	defer h.topics.mu.RUnlock()
+	return len(h.topics.topics)
+}
+
+func (h popHost) TopicsOf(group string) []string { return h.offsets.topicsOf(group) }
+func (h popHost) CountOffsets() int              { return h.offsets.named() }
+func (h popHost) ForgetOffsets(keys []popserve.Key) {
+	list := make([]offsetKey, len(keys))
+	for i, k := range keys {
+		list[i] = poppedKey(k)
+	}
+	h.offsets.forget(list)
 }
 
 func (h popHost) Match(group string, d protocol.SubscriptionData) (store.Match, error) {

@@ -25,7 +25,7 @@ func (q *sendRequest) byPriority(t *topic) {
 		switch string(k) {
 		case message.PropTransaction:
 			q.withoutPriority = q.withoutPriority || bytes.EqualFold(v, []byte("true"))
-		case message.PropDelay, message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec, propShardingKey:
+		case message.PropDelay, message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec, propShardingKey, message.PropLiteTopic:
 			q.withoutPriority = true
 		}
 	}

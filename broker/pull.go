@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
@@ -58,7 +59,7 @@ func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
 		return p.pending()
 	}
 	if p.h.SysFlag&protocol.PullCommitOffset != 0 && p.h.CommitOffset >= 0 && b.c.ID == 0 {
-		k := offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}
+		k := p.key()
 		if err := b.offsets.checkRoom(k); err != nil {
 			return nil, err
 		}
@@ -92,7 +93,11 @@ func (p *pull) check() error {
 		return protocol.Errorf(protocol.RespInvalidParameter, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
 			h.QueueID, h.Topic, p.topic.config.ReadQueues, p.r.Conn.RemoteAddr())
 	}
-	p.queue = p.topic.queue(h.QueueID)
+	if p.queue = p.topic.queue(h.QueueID); h.LiteTopic != "" {
+		if err := p.useLite(); err != nil {
+			return err
+		}
+	}
 	s, err := p.subscription()
 	if err != nil {
 		return err
@@ -100,6 +105,25 @@ func (p *pull) check() error {
 	p.match = s.match()
 	return nil
 }
+
+// useLite has the pull read a lite topic of its topic.
+func (p *pull) useLite() error {
+	h := &p.h
+	if err := message.CheckLite(h.Topic, h.LiteTopic); err != nil {
+		return protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
+	}
+	t := p.b.topics.find(message.LiteQueue(h.Topic, h.LiteTopic))
+	if t == nil {
+		return errNoTopic(h.Topic + ", lite topic " + h.LiteTopic)
+	}
+	if p.queue = t.queue(h.QueueID); p.queue == nil {
+		return protocol.Errorf(protocol.RespInvalidParameter, "queueId[%d] is illegal, lite topic [%s] of topic [%s] has queue 0 alone", h.QueueID, h.LiteTopic, h.Topic)
+	}
+	return nil
+}
+
+// key is where the group's offset is.
+func (p *pull) key() offsetKey { return offsetKey{p.h.Group, p.queue.Topic, p.h.QueueID} }
 
 // subscription returns what the pull wants: its own expression, or what the group's heartbeats said.
 func (p *pull) subscription() (*subscription, error) {
@@ -137,7 +161,7 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 	if h.MaxBytes > 0 {
 		limits.Bytes = min(limits.Bytes, int(h.MaxBytes))
 	}
-	if offset, ok := b.offsets.takeReset(offsetKey{h.Group, h.Topic, h.QueueID}); ok {
+	if offset, ok := b.offsets.takeReset(p.key()); ok {
 		return p.moved(offset), nil
 	}
 	result := results.Get().(*store.Result)
@@ -201,7 +225,7 @@ func (p *pull) answer(result *store.Result) *remoting.Response {
 		TopicSysFlag: p.topic.config.SysFlag, GroupSysFlag: p.group.GroupSysFlag,
 	})
 	resp.Remark = []byte(remark)
-	p.b.offsets.gave(offsetKey{p.h.Group, p.h.Topic, p.h.QueueID}, result.Next)
+	p.b.offsets.gave(p.key(), result.Next)
 	if result.Status != store.Found {
 		p.b.traffic.PulledNothing()
 		results.Put(result)

@@ -3,6 +3,7 @@ package broker
 import (
 	"math"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
@@ -11,10 +12,13 @@ import (
 // Questions about queues: SEARCH_OFFSET_BY_TIMESTAMP (29), GET_MAX_OFFSET (30), GET_MIN_OFFSET (31), GET_EARLIEST_MSG_STORETIME (32).
 //
 // What clients see: the maximum is the offset that the next message will get, counting confirmed messages only. A queue that does not
-// exist answers 0 (and -1 for a time), as RocketMQ does, and is not made by asking.
+// exist answers 0 (and -1 for a time), as RocketMQ does, and is not made by asking. A search may name a lite topic of its topic, queue 0.
 
 // namedQueue returns the queue that a request names, nil when there is none. Queues of Apogee's own state are never found.
 func (b *Broker) namedQueue(h *protocol.QueueHeader) *store.Queue {
+	if h.LiteTopic != "" {
+		return b.store.Find(message.LiteQueue(h.Topic, h.LiteTopic), h.QueueID)
+	}
 	if b.isLight(h.Topic) {
 		return b.store.Find(h.Topic, h.QueueID)
 	}

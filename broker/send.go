@@ -78,6 +78,7 @@ type sendRequest struct {
 	withoutPriority                 bool   // its priority means nothing beside what else it is
 	dead                            bool   // it goes to a DLQ, whatever delay it asks for
 	light                           []byte // INNER_MULTI_DISPATCH
+	lite                            bool   // a lite topic is all that it names
 	inner                           int    // messages of a batch that is one record; 0: it is none
 	seen                            uint16 // mandatory fields that are there
 }
@@ -394,12 +395,16 @@ var notStoredPriority = append([]string{message.PropPriority}, notStored...)
 // notStoredDead are those of a message on its way to a DLQ.
 var notStoredDead = append([]string{message.PropDelay}, notStored...)
 
+// notStoredLite are those of a message for a lite topic, whose light queue the broker names.
+var notStoredLite = append([]string{message.PropMultiDispatch}, notStoredPriority...)
+
 // properties makes the entry's property string as it is stored, in the round's arena: what the producer sent without reserved names, a
 // unique key if it sent none, and the cluster. It notes the entry's tag and keys on the way, and returns the delay level, 0 for none,
 // aMoment for a delay to a moment. What
 // a message of a batch says of its delivery means nothing, as in RocketMQ.
 func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte) (level int, err error) {
 	dropped, unique, transaction, timed, waited := false, false, false, false, false
+	var lite []byte
 	for k, v := range message.Properties(properties) {
 		switch string(k) {
 		case message.PropUniqueKey:
@@ -418,6 +423,8 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 			if !q.batch {
 				q.light = v
 			}
+		case message.PropLiteTopic:
+			lite = v
 		case message.PropInnerNum:
 			if dropped = true; !q.batch {
 				return 0, s.notInner(e.Record.Topic, message.PropInnerNum+"=%.20q", v)
@@ -453,6 +460,11 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 	case timed && !waited && level == 0 && delay.MayWait(e.Record.SysFlag):
 		level = aMoment
 	}
+	if lite != nil && !q.batch && !q.dead && message.MayDispatch(q.topic) {
+		if err = s.namesLite(q, lite); err != nil {
+			return 0, err
+		}
+	}
 	s.keep(e, q, properties, dropped, unique)
 	return level, nil
 }
@@ -462,6 +474,9 @@ func (s *sendSink) keep(e *store.Entry, q *sendRequest, properties []byte, dropp
 	arena := s.round.arena
 	start := len(arena)
 	switch {
+	case q.lite:
+		arena = message.AppendWithout(arena, properties, notStoredLite...)
+		arena = message.AppendProperty(arena, message.PropMultiDispatch, q.light)
 	case q.dead:
 		arena = message.AppendWithout(arena, properties, notStoredDead...)
 	case dropped && q.withoutPriority:

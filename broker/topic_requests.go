@@ -13,7 +13,7 @@ import (
 //
 // What clients see: an answer once the change is on disk; the name server of the same process routes it at once. System topics are
 // refused with 29 as RocketMQ does (validateSystemTopicWhenUpdateTopic). A deleted topic's queues go with it; a new topic of the same name
-// begins at offset 0.
+// begins at offset 0. With a parent topic go its lite topics.
 
 func (b *Broker) createTopic(r *remoting.Request) (*remoting.Response, error) {
 	var h protocol.CreateTopicHeader
@@ -79,8 +79,14 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 	if b.topics.isSystem(h.Topic) {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "The topic[%s] is conflict with system topic.", h.Topic)
 	}
-	if b.topics.find(h.Topic) == nil {
+	t := b.topics.find(h.Topic)
+	if t == nil {
 		return nil, nil // as RocketMQ: deleting twice is no error
+	}
+	if t.lite {
+		if err := b.pop.DropLites(h.Topic, b.store.LightTopics(message.LiteQueues(h.Topic))); err != nil {
+			return nil, sendFailure(err)
+		}
 	}
 	b.pop.DropTopic(h.Topic)
 	if err := b.topics.remove(h.Topic, func(err error) { r.Reply(nil, err) }); err != nil {

@@ -24,6 +24,7 @@ type topic struct {
 	compacts  bool           // cleanup.policy=COMPACTION: the last message of a key is left
 	batches   bool           // those that are sent to it are one record
 	light     bool           // it has no configuration
+	lite      bool           // message.type=LITE: messages stand in queues of lite topics
 	popped    popserve.Topic // what POP sees of it
 	traffic   *traffic.Counter
 	sendTimes []atomic.Pointer[traffic.Counter] // of each queue that was sent to
@@ -134,6 +135,7 @@ func (t *topicTable) queueFor(name []byte, id int32) ([]byte, *store.Queue) {
 func (t *topicTable) put(c protocol.TopicConfig) *topic {
 	n := &topic{config: c, name: []byte(c.TopicName), forbidden: message.IsForbiddenToSend(c.TopicName), system: t.isSystem(c.TopicName),
 		compacts: c.Attributes[attribute.CleanupPolicy] == attribute.Compaction}
+	n.lite = c.Attributes[attribute.MessageType] == attribute.Lite
 	n.batches = c.Attributes[attribute.QueueType] == attribute.BatchQueue && !n.compacts
 	n.sendTimes = make([]atomic.Pointer[traffic.Counter], max(c.ReadQueues, c.WriteQueues))
 	n.traffic = t.b.traffic.Of(c.TopicName, "", n.system)

@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -14,6 +15,35 @@ const lmqNameMax = 255
 
 // IsLMQ tells whether a topic, or a group, is a light one (MixAll.isLmq).
 func IsLMQ(name string) bool { return strings.HasPrefix(name, LMQPrefix) }
+
+// litePrefix begins the names of the light queues that hold lite topics (LiteUtil.LITE_TOPIC_PREFIX); behind it stand the parent topic and,
+// after another $, the lite topic.
+const litePrefix = LMQPrefix + "$"
+
+// LiteQueue returns the light queue of a lite topic (LiteUtil.toLmqName).
+func LiteQueue(parent, lite string) string { return litePrefix + parent + "$" + lite }
+
+// LiteQueues begins the names of the light queues of a parent topic's lite topics.
+func LiteQueues(parent string) string { return LiteQueue(parent, "") }
+
+// LiteOf returns the parent topic and the lite topic that a light queue holds; ok is false for any other queue
+// (LiteUtil.getParentTopic, getLiteTopic).
+func LiteOf(queue string) (parent, lite string, ok bool) {
+	rest, ok := strings.CutPrefix(queue, litePrefix)
+	if !ok {
+		return "", "", false
+	}
+	parent, lite, _ = strings.Cut(rest, "$")
+	return parent, lite, parent != "" && lite != "" && !strings.Contains(lite, "$")
+}
+
+// CheckLite returns nil for the name of a lite topic that a light queue can hold.
+func CheckLite(parent, lite string) error {
+	if lite == "" || strings.ContainsAny(lite, "$@,/\x00\x01\x02") || len(LiteQueue(parent, lite)) > lmqNameMax {
+		return fmt.Errorf("the lite topic %.100q of %s: want a name without $ @ , and /, of 1 to %d bytes", lite, parent, lmqNameMax-len(LiteQueues(parent)))
+	}
+	return nil
+}
 
 // MayDispatch tells whether messages of the topic can stand in light queues as well (MixAll.topicAllowsLMQ).
 func MayDispatch(topic []byte) bool {

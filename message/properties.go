@@ -53,6 +53,7 @@ const (
 	PropPushReplyTime     = "PUSH_REPLY_TIME"
 	PropMultiDispatch     = "INNER_MULTI_DISPATCH"     // light queues that the message is to stand in as well, separated by commas
 	PropMultiOffset       = "INNER_MULTI_QUEUE_OFFSET" // its offsets there
+	PropLiteTopic         = "__LITE_TOPIC"             // of the parent topic that the message is sent to
 	PropInnerNum          = "INNER_NUM"                // messages in a batch that is one record
 	PropInnerBase         = "INNER_BASE"               // the offset of the first of them
 	PropCRC               = crcPropertyName

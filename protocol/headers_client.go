@@ -97,6 +97,7 @@ const (
 // PullHeader is PULL_MESSAGE's and LITE_PULL_MESSAGE's (PullMessageRequestHeader).
 type PullHeader struct {
 	Group, Topic   string
+	LiteTopic      string // of the topic; empty: the topic itself
 	QueueID        int32
 	QueueOffset    int64
 	MaxMessages    int32
@@ -112,6 +113,7 @@ type PullHeader struct {
 func (h *PullHeader) visit(v *visitor) {
 	v.str("consumerGroup", &h.Group, required)
 	v.str("topic", &h.Topic, required)
+	v.str("liteTopic", &h.LiteTopic, optional)
 	v.i32("queueId", &h.QueueID, required)
 	v.i64("queueOffset", &h.QueueOffset, required)
 	v.i32("maxMsgNums", &h.MaxMessages, required)
@@ -145,6 +147,7 @@ func (h *PullResult) visit(v *visitor) {
 // QueueHeader names a queue: GET_MAX_OFFSET, GET_MIN_OFFSET, GET_EARLIEST_MSG_STORETIME, SEARCH_OFFSET_BY_TIMESTAMP.
 type QueueHeader struct {
 	Topic        string
+	LiteTopic    string // of the topic; SEARCH_OFFSET_BY_TIMESTAMP only
 	QueueID      int32
 	Timestamp    int64  // ms; SEARCH_OFFSET_BY_TIMESTAMP only
 	BoundaryType string // lower (default) or upper; SEARCH_OFFSET_BY_TIMESTAMP only
@@ -153,6 +156,7 @@ type QueueHeader struct {
 func (h *QueueHeader) visit(v *visitor) {
 	v.str("topic", &h.Topic, required)
 	v.i32("queueId", &h.QueueID, required)
+	v.str("liteTopic", &h.LiteTopic, optional)
 	v.i64("timestamp", &h.Timestamp, optional)
 	v.str("boundaryType", &h.BoundaryType, optional)
 }

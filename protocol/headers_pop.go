@@ -40,7 +40,8 @@ func (h *PopHeader) visit(v *visitor) {
 type PopResult struct {
 	PopTime, InvisibleMS int64
 	ReviveQueue          int32
-	Rest                 int64 // messages that are left
+	Rest                 int64 // messages that are left; not for lite topics
+	Lite                 bool  // it answers POP_LITE_MESSAGE (PopLiteMessageResponseHeader)
 	StartOffsetInfo      string
 	MsgOffsetInfo        string
 	OrderCountInfo       string
@@ -50,7 +51,9 @@ func (h *PopResult) visit(v *visitor) {
 	v.i64("popTime", &h.PopTime, required)
 	v.i64("invisibleTime", &h.InvisibleMS, required)
 	v.i32("reviveQid", &h.ReviveQueue, required)
-	v.i64("restNum", &h.Rest, required)
+	if !h.Lite {
+		v.i64("restNum", &h.Rest, required)
+	}
 	v.str("startOffsetInfo", &h.StartOffsetInfo, optional)
 	v.str("msgOffsetInfo", &h.MsgOffsetInfo, optional)
 	v.str("orderCountInfo", &h.OrderCountInfo, optional)
@@ -76,6 +79,7 @@ type AckHeader struct {
 	QueueID      int32
 	Receipt      string // extraInfo
 	Offset       int64
+	LiteTopic    string
 	InvisibleMS  int64 // CHANGE_MESSAGE_INVISIBLETIME only, as are the next two
 	Suspend      bool  // do not count this delivery
 	Change       bool  // which of the two it is
@@ -87,6 +91,7 @@ func (h *AckHeader) visit(v *visitor) {
 	v.i32("queueId", &h.QueueID, required)
 	v.str("extraInfo", &h.Receipt, required)
 	v.i64("offset", &h.Offset, required)
+	v.str("liteTopic", &h.LiteTopic, optional)
 	if h.Change {
 		v.i64("invisibleTime", &h.InvisibleMS, required)
 		v.boolean("suspend", &h.Suspend, optional)

@@ -230,6 +230,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		{"queuesMax", int64(c.QueuesMax), 2048, 1 << 30},
 		{"groupsMax", int64(c.GroupsMax), 16, 1 << 30},
 		{"maxLmqConsumeQueueNum", int64(c.Light.QueuesMax), 0, 1 << 30},
+		{"maxLiteSubscriptionCount", int64(c.Light.SubscriptionsMax), 1, 1 << 24},
 		{"timerMaxDelaySec", c.TimerMaxDelaySec, 1, delay.MaxDelaySecMax},
 		{"timerLiveBytesMax", c.TimerLiveBytesMax, 1, 1 << 50},
 		{"cgColdReadThreshold", c.Cold.GroupBytes, 0, 1 << 50},
@@ -260,6 +261,7 @@ func (c *Config) checkSizes(fault func(key string, value any, format string, arg
 		"flushIntervalCommitLog": c.FlushInterval, "registerNameServerPeriod": c.RegisterPeriod, "pollWaitMax": c.PollWaitMax,
 		"transactionCheckInterval": c.Transactions.CheckInterval, "transactionTimeOut": c.Transactions.Timeout,
 		"idleTimeout": c.IdleTimeout, "drainTimeout": c.DrainTimeout, "compactionScheduleInternal": c.CompactEvery,
+		"liteSubscriptionCheckTimeoutMills": c.Light.SubscriptionTimeout, "liteTtlCheckInterval": c.Light.ExpiryCheck, "minLiteTTl": c.Light.KeptMin,
 	} {
 		if d <= 0 {
 			fault(key, d, "want more than 0")

@@ -119,6 +119,10 @@ func lightOptions() []Option {
 		boolean("enableMultiDispatch", "with enableLmq: messages stand in the light queues that they name, too", func(c *Config) *bool { return &c.Light.MultiDispatch }),
 		boolean("enableLmqQuota", "refuse messages that need more light queues than maxLmqConsumeQueueNum", func(c *Config) *bool { return &c.Light.Quota }),
 		number("maxLmqConsumeQueueNum", "most light queues, with enableLmqQuota", func(c *Config) *int { return &c.Light.QueuesMax }),
+		number("maxLiteSubscriptionCount", "most subscriptions to lite topics", func(c *Config) *int { return &c.Light.SubscriptionsMax }),
+		period("liteSubscriptionCheckTimeoutMills", "how long a client's subscriptions to lite topics last unless it sends them again", func(c *Config) *time.Duration { return &c.Light.SubscriptionTimeout }),
+		period("liteTtlCheckInterval", "between looks for lite topics that are older than lite.topic.expiration of their parents", func(c *Config) *time.Duration { return &c.Light.ExpiryCheck }),
+		period("minLiteTTl", "how long lite topics are kept at least", func(c *Config) *time.Duration { return &c.Light.KeptMin }),
 	}
 }
 

@@ -490,6 +490,12 @@ func (s *Store) QueuesOf(topic string) []*Queue { return s.view.QueuesOf(topic) 
 // LightQueues counts the queues of light topics.
 func (s *Store) LightQueues() int { return s.view.LightQueues() }
 
+// OnLight has f told of each message that comes to a light queue, in the middle of a confirmation: it must neither block nor append.
+func (s *Store) OnLight(f func(topic string)) { s.view.OnLight(f) }
+
+// LightTopics returns the light topics whose names begin with prefix.
+func (s *Store) LightTopics(prefix string) []string { return s.view.LightTopics(prefix) }
+
 // Append appends a batch of messages; see commitlog.Log.Append.
 func (s *Store) Append(b *Batch) error {
 	if err := s.takesMessages(); err != nil {

@@ -42,25 +42,54 @@ const (
 	BatchQueue = "BatchCQ"
 )
 
+// MessageType names what a topic's messages are, Lite that they stand in lite topics, LiteExpiration for how many minutes a lite topic
+// without new messages is kept; -1: for ever.
+const (
+	MessageType    = "message.type"
+	Lite           = "LITE"
+	LiteExpiration = "lite.topic.expiration"
+)
+
+// What a group that consumes lite topics has: the parent topic; Shared or Exclusive lite topics, and whether a new exclusive subscriber
+// or the end of a subscription sets the group back to the first message; how many lite topics a client may subscribe to; any value when
+// its clients share all lite topics of the parent.
+const (
+	LiteBindTopic        = "lite.bind.topic"
+	LiteModel            = "lite.sub.model"
+	LiteExclusive        = "Exclusive"
+	LiteResetExclusive   = "lite.sub.reset.offset.exclusive"
+	LiteResetUnsubscribe = "lite.sub.reset.offset.unsubscribe"
+	LiteClientQuota      = "lite.sub.client.quota"
+	LiteWildcard         = "lite.sub.wildcard"
+)
+
+// Number returns an attribute that is one, or what it is by default.
+func Number(attributes map[string]string, name string, byDefault int64) int64 {
+	if n, err := strconv.ParseInt(attributes[name], 10, 64); err == nil {
+		return n
+	}
+	return byDefault
+}
+
 // Topics are RocketMQ's TopicAttributes.
 var Topics = map[string]Attribute{
-	QueueType:               {fixed: true, values: []string{BatchQueue, "SimpleCQ"}},
-	CleanupPolicy:           {fixed: true, values: []string{"DELETE", Compaction}},
-	"message.type":          {values: []string{"UNSPECIFIED", "MIXED", "TRANSACTION", "PRIORITY", "FIFO", "DELAY", "LITE", "NORMAL"}},
-	"reserve.time":          {number: true, least: -1, most: most},
-	"lite.topic.expiration": {number: true, least: -1, most: 30 * 24 * 60},
+	QueueType:      {fixed: true, values: []string{BatchQueue, "SimpleCQ"}},
+	CleanupPolicy:  {fixed: true, values: []string{"DELETE", Compaction}},
+	MessageType:    {values: []string{"UNSPECIFIED", "MIXED", "TRANSACTION", "PRIORITY", "FIFO", "DELAY", Lite, "NORMAL"}},
+	"reserve.time": {number: true, least: -1, most: most},
+	LiteExpiration: {number: true, least: -1, most: 30 * 24 * 60},
 }
 
 // Groups are RocketMQ's SubscriptionGroupAttributes.
 var Groups = map[string]Attribute{
-	"priority.factor":                   {number: true, least: 0, most: 100},
-	"lite.bind.topic":                   {},
-	"lite.sub.model":                    {values: []string{"Shared", "Exclusive"}},
-	"lite.sub.reset.offset.exclusive":   {values: []string{"true", "false"}},
-	"lite.sub.reset.offset.unsubscribe": {values: []string{"true", "false"}},
-	"lite.sub.client.quota":             {number: true, least: -1, most: most},
-	"lite.sub.client.max.event.cnt":     {number: true, least: 10, most: most},
-	"lite.sub.wildcard":                 {},
+	"priority.factor":               {number: true, least: 0, most: 100},
+	LiteBindTopic:                   {},
+	LiteModel:                       {values: []string{"Shared", LiteExclusive}},
+	LiteResetExclusive:              {values: []string{"true", "false"}},
+	LiteResetUnsubscribe:            {values: []string{"true", "false"}},
+	LiteClientQuota:                 {number: true, least: -1, most: most},
+	"lite.sub.client.max.event.cnt": {number: true, least: 10, most: most},
+	LiteWildcard:                    {},
 }
 
 // fault has the code that RocketMQ answers.

@@ -123,6 +123,20 @@ func (q *Queue) RenewOrdered(w []Write, time, offset, visible int64) ([]Write, O
 	return append(w, q.batch.write()), Done
 }
 
+// SuspendOrdered has all of the batch that was handed out at a time come again at another one; a delivery that was one more does not count
+// (MemoryConsumerOrderInfoManager.suspendQueue).
+func (q *Queue) SuspendOrdered(w []Write, time, offset, visible int64) ([]Write, Outcome) {
+	if _, outcome := q.ordered(time, offset); outcome != Done {
+		return w, outcome
+	}
+	q.batch.invisible = max(visible-time, 0)
+	for i := range q.batch.messages {
+		m := &q.batch.messages[i]
+		m.visible, m.attempts = 0, max(m.attempts-1, 0)
+	}
+	return append(w, q.batch.write()), Done
+}
+
 func (q *Queue) ordered(time, offset int64) (*ordered, Outcome) {
 	if offset < q.Low() {
 		return nil, Already

@@ -87,6 +87,17 @@ func (f *Infos) AddCounts(topic string, queue int32, messages int, counts []Atte
 	join(&f.Counts, fmt.Sprintf("%s %d %d", Mark(topic), queue, least))
 }
 
+// AddLiteCounts notes the same of a lite topic: a count for each message.
+func (f *Infos) AddLiteCounts(offsets []int64, counts []Attempts) {
+	for _, offset := range offsets {
+		count := int32(0)
+		if len(counts) > 0 && counts[0].Offset == offset {
+			count, counts = counts[0].Count, counts[1:]
+		}
+		join(&f.Counts, strconv.Itoa(int(count)))
+	}
+}
+
 func join(to *string, part string) {
 	if *to != "" {
 		*to += ";"

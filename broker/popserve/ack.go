@@ -16,11 +16,10 @@ import (
 
 func (v *Service) ackMessage(r *remoting.Request) (*remoting.Response, error) {
 	var h protocol.AckHeader
-	receipt, err := v.readAck(r, &h)
+	k, receipt, err := v.readAck(r, &h)
 	if err != nil {
 		return nil, err
 	}
-	k := Key{h.Group, h.Topic, h.QueueID}
 	if err := v.ack(k, receipt.ID(), h.Offset); err != nil {
 		return nil, err
 	}
@@ -29,22 +28,30 @@ func (v *Service) ackMessage(r *remoting.Request) (*remoting.Response, error) {
 }
 
 // readAck reads the request and checks where its message is.
-func (v *Service) readAck(r *remoting.Request, h *protocol.AckHeader) (pop.Receipt, error) {
+func (v *Service) readAck(r *remoting.Request, h *protocol.AckHeader) (k Key, receipt pop.Receipt, err error) {
 	if err := r.Read(h); err != nil {
-		return pop.Receipt{}, err
+		return k, receipt, err
 	}
 	t := v.host.Topic(h.Topic)
 	if t == nil {
-		return pop.Receipt{}, noTopic(h.Topic)
+		return k, receipt, noTopic(h.Topic)
 	}
 	if h.QueueID < 0 || h.QueueID >= t.Config.ReadQueues {
-		return pop.Receipt{}, protocol.Errorf(protocol.RespMessageIllegal, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
+		return k, receipt, protocol.Errorf(protocol.RespMessageIllegal, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
 			h.QueueID, h.Topic, t.Config.ReadQueues, asker(r))
+	}
+	if h.LiteTopic != "" {
+		return v.liteReceipt(h)
 	}
 	first, end := t.Queue(h.QueueID).Bounds()
 	if h.Offset < first || h.Offset > end || h.Change && h.Offset == end {
-		return pop.Receipt{}, protocol.Errorf(protocol.RespNoMessage, "offset is illegal, key:%s@%d, commit:%d, store:%d~%d", h.Topic, h.QueueID, h.Offset, first, end)
+		return k, receipt, protocol.Errorf(protocol.RespNoMessage, "offset is illegal, key:%s@%d, commit:%d, store:%d~%d", h.Topic, h.QueueID, h.Offset, first, end)
 	}
+	receipt, err = parseReceipt(h)
+	return Key{h.Group, h.Topic, h.QueueID}, receipt, err
+}
+
+func parseReceipt(h *protocol.AckHeader) (pop.Receipt, error) {
 	receipt, err := pop.ParseReceipt(h.Receipt)
 	if err != nil {
 		return receipt, protocol.Errorf(protocol.RespSystemError, "%s", err)
@@ -126,14 +133,14 @@ func (v *Service) batchAck(r *remoting.Request) (*remoting.Response, error) {
 
 func (v *Service) changeInvisible(r *remoting.Request) (*remoting.Response, error) {
 	h := protocol.AckHeader{Change: true}
-	receipt, err := v.readAck(r, &h)
+	k, receipt, err := v.readAck(r, &h)
 	if err != nil {
 		return nil, err
 	}
 	if h.InvisibleMS < 0 || h.InvisibleMS > invisibleMSMax {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "invisibleTime is %d ms; 0 to %d are possible", h.InvisibleMS, int64(invisibleMSMax))
 	}
-	k, id, now := Key{h.Group, h.Topic, h.QueueID}, receipt.ID(), v.host.Now().UnixMilli()
+	id, now := receipt.ID(), v.host.Now().UnixMilli()
 	answer := &protocol.ChangeInvisibleResult{PopTime: now, InvisibleMS: h.InvisibleMS, ReviveQueue: (id.Number + 1) % pop.OrderedNumber}
 	change := func(q *queue) ([]pop.Write, pop.Outcome) {
 		renewed := pop.Receipt{Start: h.Offset, Time: now, Invisible: h.InvisibleMS, Number: answer.ReviveQueue}
@@ -143,6 +150,9 @@ func (v *Service) changeInvisible(r *remoting.Request) (*remoting.Response, erro
 		visible := now + h.InvisibleMS
 		answer = &protocol.ChangeInvisibleResult{PopTime: id.Time, InvisibleMS: visible - id.Time, ReviveQueue: id.Number}
 		change = func(q *queue) ([]pop.Write, pop.Outcome) {
+			if h.LiteTopic != "" && h.Suspend {
+				return q.state.SuspendOrdered(nil, id.Time, h.Offset, visible)
+			}
 			return q.state.RenewOrdered(nil, id.Time, h.Offset, visible)
 		}
 	}

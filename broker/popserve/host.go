@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apogeemq/apogee/broker/lite"
 	"github.com/apogeemq/apogee/broker/traffic"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
@@ -33,6 +34,12 @@ type Host interface {
 	GroupsOf(topic string) []string                           // that have offsets of it
 	MayRead(group, topic string) bool
 	Members(group string) []string // ids of its clients
+	CheckClientID(id string) error
+
+	// LiteParents returns the topics whose messages stand in lite topics, with the minutes that these are kept, and the groups that are bound
+	// to each.
+	LiteParents() (minutes map[string]int64, groups map[string][]string)
+	CountTopics() int
 	Match(group string, d protocol.SubscriptionData) (store.Match, error)
 	Routed(ctx context.Context, topic string) ([]protocol.MessageQueue, error) // of all brokers
 
@@ -44,6 +51,9 @@ type Host interface {
 	TakeReset(k Key) (offset int64, ok bool)
 	NoteGiven(k Key, next int64)
 	CheckOffsets(k Key) error
+	TopicsOf(group string) []string // that it has offsets of
+	CountOffsets() int              // by group and topic
+	ForgetOffsets(keys []Key)
 
 	IsYoung(q *store.Queue) bool // its first message is near the log's end
 	NewEntry(r message.Record, q *store.Queue) store.Entry
@@ -60,6 +70,10 @@ type Settings struct {
 	PollWaitMax                  time.Duration
 	RetryTopicV2                 bool // the form of the names of new retry topics
 	ScanEntries, ProbeBytes      int  // that one read looks through (store.ReadLimits)
+	LightQueuesMax               int
+	LiteSubscriptionsMax         int
+	LiteSubscriptionTimeout      time.Duration
+	LiteExpiryCheck, LiteKeptMin time.Duration
 }
 
 // Topic is a topic with its queues.
@@ -92,6 +106,8 @@ type Service struct {
 	table *table
 	modes *modeTable
 	waits waits
+	lites lites
+	ages  lite.Ages // of lite topics; of the shell
 
 	wakes chan *watch // queues that pops wait for and that have something
 	stop  chan struct{}
@@ -106,6 +122,8 @@ func New(host Host, s *store.Store, log *slog.Logger) (*Service, error) {
 	v := &Service{host: host, store: s, log: log, wakes: make(chan *watch, wakesMax), stop: make(chan struct{})}
 	v.table, v.modes = newTable(v), newModeTable(v)
 	v.waits.lines, v.waits.conns = map[lineName]*line{}, map[*remoting.Conn]map[*held]struct{}{}
+	v.lites.Max, v.lites.conns = host.Settings().LiteSubscriptionsMax, map[lite.Client]*remoting.Conn{}
+	s.OnLight(v.arrivedLite)
 	return v, errors.Join(v.table.load(), v.modes.load())
 }
 
@@ -113,23 +131,26 @@ func New(host Host, s *store.Store, log *slog.Logger) (*Service, error) {
 func (v *Service) Routes() []remoting.Route {
 	const pull, ack, admin = remoting.LanePull, remoting.LaneAck, remoting.LaneAdmin
 	const sub, update, get, list = remoting.ActionSub, remoting.ActionUpdate, remoting.ActionGet, remoting.ActionList
-	return []remoting.Route{
+	return append(v.liteRoutes(), []remoting.Route{
 		{Code: protocol.ReqPopMessage, Lane: pull, Action: sub, Handle: v.popMessage},
 		{Code: protocol.ReqPeekMessage, Lane: pull, Action: sub, Handle: v.peekMessage},
 		{Code: protocol.ReqNotification, Lane: pull, Action: sub, Handle: v.notification},
 		{Code: protocol.ReqAckMessage, Lane: ack, Action: sub, Handle: v.ackMessage},
 		{Code: protocol.ReqBatchAckMessage, Lane: ack, Action: sub, Handle: v.batchAck},
 		{Code: protocol.ReqChangeMessageInvisibleTime, Lane: ack, Action: sub, Handle: v.changeInvisible},
+		{Code: protocol.ReqPopLiteMessage, Lane: pull, Action: sub, Handle: v.popLiteMessage},
+		{Code: protocol.ReqLiteSubscriptionCtl, Lane: remoting.LaneHeartbeat, Action: sub, Handle: v.liteSubscriptions},
 		{Code: protocol.ReqPollingInfo, Lane: admin, Action: get, Handle: v.pollingInfo},
 		{Code: protocol.ReqQueryAssignment, Lane: admin, Action: get, Handle: v.queryAssignment},
 		{Code: protocol.ReqSetMessageRequestMode, Lane: admin, Action: update, Handle: v.setRequestMode},
 		{Code: protocol.ReqGetAllMessageRequestMode, Lane: admin, Action: list, Handle: v.allRequestModes},
-	}
+	}...)
 }
 
 // Tick answers the pops whose time is over, and records what is not recorded yet.
 func (v *Service) Tick(now time.Time) {
 	v.expire(now.UnixMilli())
+	v.lites.expire(now, v.host.Settings().LiteSubscriptionTimeout)
 	v.table.journal.Record()
 }
 
@@ -141,6 +162,18 @@ func (v *Service) Count() (held, queues int) {
 	v.table.mu.RLock()
 	defer v.table.mu.RUnlock()
 	return held, len(v.table.queues)
+}
+
+// countLites returns how many lite topics groups have popped.
+func (v *Service) countLites() (n int) {
+	v.table.mu.RLock()
+	defer v.table.mu.RUnlock()
+	for k := range v.table.queues {
+		if _, _, ok := message.LiteOf(k.Topic); ok {
+			n++
+		}
+	}
+	return n
 }
 
 // Open returns how many deliveries are not acknowledged as a whole, how many queues have one whose time is over, and for how many ms the

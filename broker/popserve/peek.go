@@ -125,7 +125,7 @@ func (v *Service) pollingInfo(r *remoting.Request) (*remoting.Response, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
-	if line := w.lines[lineName{h.Group, h.Topic}]; line != nil {
+	if line := w.lines[lineName{group: h.Group, topic: h.Topic}]; line != nil {
 		n = line.count(max(h.QueueID, -1), false)
 	}
 	return remoting.Respond(protocol.RespSuccess, &protocol.PollingInfoResult{Polling: int32(n)}), nil

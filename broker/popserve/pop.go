@@ -55,6 +55,7 @@ type request struct {
 	topic  *Topic
 	group  *protocol.SubscriptionGroupConfig
 	match  store.Match
+	client string // whose lite topics are popped; empty: the topic itself
 	notify bool
 	failed bool // a queue could not be read
 }
@@ -83,14 +84,24 @@ func (v *Service) popMessage(r *remoting.Request) (*remoting.Response, error) {
 	if err := r.Read(&p.h); err != nil {
 		return nil, err
 	}
+	return p.run()
+}
+
+// run answers a pop, or has it wait.
+func (p *request) run() (*remoting.Response, error) {
+	v := p.v
 	now := v.host.Now().UnixMilli()
 	if p.h.BornTime == 0 {
 		p.h.BornTime = now
 	}
 	if now-p.h.BornTime-p.h.PollMS > popLateMS {
-		return p.empty(protocol.RespPollingTimeout, "the broker[%s] pop message is timeout too much", v.address(r)), nil
+		return p.empty(protocol.RespPollingTimeout, "the broker[%s] pop message is timeout too much", v.address(p.r)), nil
 	}
-	if err := p.check("pop message"); err != nil {
+	check := p.check
+	if p.client != "" {
+		check = p.checkLite
+	}
+	if err := check("pop message"); err != nil {
 		return nil, err
 	}
 	if p.h.InvisibleMS < 0 || p.h.InvisibleMS > invisibleMSMax {
@@ -133,6 +144,9 @@ func (p *request) check(what string) error {
 	if p.topic.Config.Perm&protocol.PermRead == 0 {
 		return protocol.Errorf(protocol.RespNoPermission, "the topic[%s] peeking message is forbidden", h.Topic)
 	}
+	if err := p.checkLiteType(); err != nil {
+		return err
+	}
 	if h.QueueID >= p.topic.Config.ReadQueues {
 		return protocol.Errorf(protocol.RespInvalidParameter, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[%s]",
 			h.QueueID, h.Topic, p.topic.Config.ReadQueues, asker(p.r))
@@ -159,6 +173,9 @@ const retryEvery = 5
 
 // sources returns the queues that a pop reads, in order.
 func (p *request) sources() []source {
+	if p.client != "" { // what is ready says it
+		return []source{{}}
+	}
 	turn := p.v.table.turn.Add(1)
 	urgent := !p.h.Order && prioritized(p.topic.Config, p.group, turn)
 	var list []source
@@ -206,19 +223,20 @@ func (p *request) serve(sources []source) bool {
 	}
 	v := p.v
 	f := &found{time: v.host.Now().UnixMilli(), number: pop.OrderedNumber}
-	if p.h.Order {
+	if p.h.Order && p.client == "" {
 		for _, s := range sources {
 			f.time = v.table.orderedTime(s.key, f.time)
 		}
-	} else {
+	} else if !p.h.Order {
 		f.number = int32(v.table.turn.Load() % pop.OrderedNumber)
 	}
 	began := v.host.Now()
 	p.failed = false
-	for _, s := range sources {
-		if err := p.popFrom(f, s); err != nil {
-			p.failed = true
-			v.log.Warn("a queue cannot be popped", "group", s.key.Group, "topic", s.key.Topic, "queue", s.key.Queue, "error", err)
+	if p.client != "" {
+		p.popLites(f)
+	} else {
+		for _, s := range sources {
+			p.try(f, s)
 		}
 	}
 	if f.count == 0 {
@@ -236,6 +254,16 @@ func (p *request) serve(sources []source) bool {
 	return true
 }
 
+// try hands out what one queue has; it notes a failure.
+func (p *request) try(f *found, s source) (ok bool) {
+	err := p.popFrom(f, s)
+	if err != nil {
+		p.failed = true
+		p.v.log.Warn("a queue cannot be popped", "group", s.key.Group, "topic", s.key.Topic, "queue", s.key.Queue, "error", err)
+	}
+	return err == nil
+}
+
 func (f *found) release() {
 	for _, r := range f.results {
 		r.Release()
@@ -247,7 +275,7 @@ func (f *found) release() {
 func (p *request) found(f *found) *remoting.Response {
 	resp := remoting.Respond(protocol.RespSuccess, &protocol.PopResult{
 		PopTime: f.time, InvisibleMS: p.h.InvisibleMS, ReviveQueue: f.number, Rest: f.rest,
-		StartOffsetInfo: f.infos.Starts, MsgOffsetInfo: f.infos.Offsets, OrderCountInfo: f.infos.Counts,
+		Lite: p.client != "", StartOffsetInfo: f.infos.Starts, MsgOffsetInfo: f.infos.Offsets, OrderCountInfo: f.infos.Counts,
 	})
 	resp.Remark = []byte("FOUND")
 	resp.Payload = remoting.Payload{Slices: f.slices, Size: f.bytes, Release: f.release}
@@ -257,6 +285,9 @@ func (p *request) found(f *found) *remoting.Response {
 // empty makes the answer to a pop that finds nothing. Clients want the header there, too.
 func (p *request) empty(code protocol.ResponseCode, remark string, args ...any) *remoting.Response {
 	var h protocol.Header = &protocol.PopResult{InvisibleMS: p.h.InvisibleMS}
+	if p.client != "" {
+		h = &protocol.PopResult{Lite: true, PopTime: p.v.host.Now().UnixMilli(), InvisibleMS: p.h.InvisibleMS, ReviveQueue: pop.OrderedNumber}
+	}
 	if p.notify {
 		code, h = protocol.RespSuccess, &protocol.NotificationResult{PollingFull: code == protocol.RespPollingFull}
 	}
@@ -368,10 +399,16 @@ func (p *request) move(q *queue, from, to int64) error {
 func (p *request) deliver(f *found, q *queue, s source, start int64, result *store.Result) {
 	start = min(start, result.Offsets[0]) // which is that of a batch, if it was read from its middle on
 	receipt := pop.Receipt{Start: start, Time: f.time, Invisible: p.h.InvisibleMS, Number: f.number}
-	f.infos.Add(s.key.Topic, s.key.Queue, start, result.Offsets)
+	if p.client == "" {
+		f.infos.Add(s.key.Topic, s.key.Queue, start, result.Offsets)
+	}
 	if p.h.Order {
 		writes, counts := q.state.PoppedOrdered(nil, p.h.AttemptID, f.time, p.h.InvisibleMS, result.Offsets)
-		f.infos.AddCounts(s.key.Topic, s.key.Queue, len(result.Offsets), counts)
+		if p.client != "" {
+			f.infos.AddLiteCounts(result.Offsets, counts)
+		} else {
+			f.infos.AddCounts(s.key.Topic, s.key.Queue, len(result.Offsets), counts)
+		}
 		p.v.table.changed(q, writes)
 	} else {
 		p.v.table.changed(q, q.state.Popped(nil, receipt.ID(), result.Offsets, result.Next))

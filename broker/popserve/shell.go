@@ -34,8 +34,9 @@ const wakers = 2
 
 // Start begins the service's own work: deadlines, and pops that are woken. Stop ends it.
 func (v *Service) Start() {
-	v.wait.Add(1 + wakers)
+	v.wait.Add(2 + wakers)
 	go v.reviver()
+	go v.liteExpirer()
 	for range wakers {
 		go v.waker()
 	}
@@ -56,6 +57,22 @@ func (v *Service) waker() {
 		select {
 		case at := <-v.wakes:
 			v.serveLine(at)
+		case <-v.stop:
+			return
+		}
+	}
+}
+
+// liteExpirer looks for lite topics that are too old, at first when they may have been used again since the start.
+func (v *Service) liteExpirer() {
+	defer v.wait.Done()
+	next := time.NewTimer(v.host.Settings().LiteKeptMin)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+			v.expireLites(v.host.Now())
+			next.Reset(v.host.Settings().LiteExpiryCheck)
 		case <-v.stop:
 			return
 		}

@@ -285,6 +285,25 @@ func (t *table) drop(topic, group string) {
 		}
 	}
 	t.mu.Unlock()
+	t.forget(list)
+}
+
+// dropQueues forgets the queues with these keys.
+func (t *table) dropQueues(keys []Key) {
+	t.mu.Lock()
+	var list []*queue
+	for _, k := range keys {
+		if q := t.queues[k]; q != nil {
+			list = append(list, q)
+			delete(t.queues, k)
+		}
+	}
+	t.mu.Unlock()
+	t.forget(list)
+}
+
+// forget drops what was handed out of queues that the table does not have any more.
+func (t *table) forget(list []*queue) {
 	for _, q := range list {
 		q.mu.Lock()
 		q.forgot = true
@@ -334,4 +353,7 @@ func retired(k Key, text string) ([]store.Mutation, error) {
 }
 
 // DropGroup forgets what a group that is deleted has popped.
-func (v *Service) DropGroup(group string) { v.table.drop("", group) }
+func (v *Service) DropGroup(group string) {
+	v.table.drop("", group)
+	v.lites.dropGroup(group)
+}

@@ -25,12 +25,12 @@ const (
 // busyMS is when a pop whose time is over is looked at again while it is being served.
 const busyMS = 100
 
-// lineName is a group and the topic that it pops, which is no retry topic.
-type lineName struct{ group, topic string }
+// lineName is a group and the topic that it pops, which is no retry topic. Each client that pops lite topics has a line of its own.
+type lineName struct{ group, topic, client string }
 
 // waits are the pops that wait.
 type waits struct {
-	mu        sync.Mutex // guards what follows; no other lock is taken while it is held
+	mu        sync.Mutex // guards what follows; only that of the lite topics' subscribers is taken while it is held
 	lines     map[lineName]*line
 	conns     map[*remoting.Conn]map[*held]struct{} // until the connection ends
 	deadlines timer.Alarms[*held]
@@ -38,6 +38,7 @@ type waits struct {
 
 // line are the waiting pops of a group and topic, in order of arrival.
 type line struct {
+	name    lineName
 	held    []*held
 	watches map[*store.Queue]*watch
 }
@@ -72,16 +73,16 @@ func (p *request) hold() (*remoting.Response, error) {
 	if wait <= 0 {
 		return p.empty(protocol.RespPollingTimeout, noMessageInQueue), nil
 	}
-	name := lineName{p.h.Group, p.h.Topic}
+	name := lineName{p.h.Group, p.h.Topic, p.client}
 	w.mu.Lock()
 	l := w.lines[name]
-	if l == nil {
-		l = &line{watches: map[*store.Queue]*watch{}}
-		w.lines[name] = l
-	}
-	if w.deadlines.Len() >= popsHeldMax || l.count(p.h.QueueID, p.notify) > popPollingMax {
+	if w.deadlines.Len() >= popsHeldMax || l != nil && l.count(p.h.QueueID, p.notify) > popPollingMax {
 		w.mu.Unlock()
 		return p.empty(protocol.RespPollingFull, noMessageInQueue), nil
+	}
+	if l == nil {
+		l = &line{name: name, watches: map[*store.Queue]*watch{}}
+		w.lines[name] = l
 	}
 	conn := p.r.Conn
 	h := &held{request: p, line: l, conn: conn}
@@ -140,6 +141,12 @@ func (w *waits) end(p *held) {
 	w.deadlines.Remove(p)
 	delete(w.conns[p.conn], p)
 	p.line.held = slices.DeleteFunc(p.line.held, func(o *held) bool { return o == p })
+	if l := p.line; l.name.client != "" && len(l.held) == 0 {
+		p.v.lites.rest(l.name.liteClient())
+		if w.lines[l.name] == l {
+			delete(w.lines, l.name)
+		}
+	}
 }
 
 // await has the line served when something comes to the queue, or at once when it is there.
@@ -152,9 +159,15 @@ func (v *Service) await(l *line, s source) {
 		l.watches[s.queue] = at
 	}
 	p, waits, told := l.first(s), at.waits, at.told
-	at.waits = waits || p != nil
+	at.waits = (waits || p != nil) && l.name.client == "" // the registry of subscribers knows who waits for lite topics
 	w.mu.Unlock()
 	if p == nil || waits {
+		return
+	}
+	if l.name.client != "" {
+		if !v.lites.wait(l.name.liteClient()) {
+			v.arrived(at)
+		}
 		return
 	}
 	next, blocked := v.place(p.request, s)
@@ -190,8 +203,12 @@ func (v *Service) place(p *request, s source) (next int64, blocked bool) {
 
 // wakeQueue has the line served that pops a queue which has something other than a new message.
 func (v *Service) wakeQueue(k Key) {
+	if parent, _, ok := message.LiteOf(k.Topic); ok {
+		v.freedLite(k, parent)
+		return
+	}
 	w := &v.waits
-	name := lineName{k.Group, topicOf(k)}
+	name := lineName{group: k.Group, topic: topicOf(k)}
 	w.mu.Lock()
 	l := w.lines[name]
 	w.mu.Unlock()
@@ -206,6 +223,9 @@ func (v *Service) wakeQueue(k Key) {
 
 // topicOf returns the topic that a group pops when messages come from this one.
 func topicOf(k Key) string {
+	if parent, _, ok := message.LiteOf(k.Topic); ok {
+		return parent
+	}
 	if !isRetry(k.Topic) {
 		return k.Topic
 	}
@@ -223,17 +243,22 @@ func (v *Service) serveLine(at *watch) {
 	w.mu.Lock()
 	at.waits = false
 	w.mu.Unlock()
+	any := false
 	for served := true; served; {
 		w.mu.Lock()
 		p := l.first(s)
 		if p == nil {
 			w.mu.Unlock()
+			if !any { // it was woken for nothing
+				v.passLite(l.name)
+			}
 			return
 		}
 		p.busy = true
 		w.mu.Unlock()
 		var failed bool
 		served, failed = v.serveHeld(at, p)
+		any = any || served && (p.conn == nil || !p.conn.IsClosed())
 		w.mu.Lock()
 		if p.busy = false; served {
 			w.end(p)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -58,11 +59,12 @@ type View struct {
 
 	applyMu sync.Mutex // guards what follows
 	now     Applied
-	changed []*Queue // with entries that are not in the database
-	dropped [][]byte // keys, or prefixes of them, of what was dropped since the last Freeze
-	frozen  *Frozen  // not in the database yet
-	end     int64    // log position that the database has been written up to
-	partial bool     // a replay from the log's beginning has not ended
+	onLight func(topic string) // told of each message in a light queue; nil: nobody
+	changed []*Queue           // with entries that are not in the database
+	dropped [][]byte           // keys, or prefixes of them, of what was dropped since the last Freeze
+	frozen  *Frozen            // not in the database yet
+	end     int64              // log position that the database has been written up to
+	partial bool               // a replay from the log's beginning has not ended
 
 	// of Sweep, Stage and Flush
 	sweeping  []*Queue // still to be looked at
@@ -269,6 +271,25 @@ func (v *View) LightQueues() int {
 	v.queuesMu.RLock()
 	defer v.queuesMu.RUnlock()
 	return v.light
+}
+
+// OnLight has f told of each message that comes to a light queue, in the middle of a confirmation: it must neither block nor append.
+func (v *View) OnLight(f func(topic string)) {
+	v.applyMu.Lock()
+	v.onLight = f
+	v.applyMu.Unlock()
+}
+
+// LightTopics returns the light topics whose names begin with prefix.
+func (v *View) LightTopics(prefix string) (names []string) {
+	v.queuesMu.RLock()
+	defer v.queuesMu.RUnlock()
+	for name := range v.queues {
+		if message.IsLMQ(name) && strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // forget takes a topic's queues away. The caller holds queuesMu.
@@ -482,6 +503,9 @@ func (v *View) enter(q *Queue, offset, span int64, m *Message) {
 	if !q.dirty {
 		q.dirty = true
 		v.changed = append(v.changed, q)
+	}
+	if v.onLight != nil && message.IsLMQ(q.Topic) {
+		v.onLight(q.Topic)
 	}
 }
 
