@@ -56,7 +56,9 @@ func TestHostileFieldsAndBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.ok(protocol.ReqHeartBeat, nil, heartbeatBody("c1", "G", "T", "*", 1), nil)
-	rows := append(successes(offset), adminSuccesses()...)
+	n.liteParent("LT", "60")
+	n.liteGroup("LG", "LT")
+	rows := slices.Concat(successes(offset), liteSuccesses(), adminSuccesses())
 	online := fields{"consumerGroup": "G", "clientId": "c1", "topic": "T", "msgId": n.send(sendFields, "second").MsgID}
 	rows = append([]row{ // of a client that is there, before those of one that is not
 		{"", protocol.ReqSendReplyMessage, sendFields.with("properties", "REPLY_TO_CLIENT\x01c1"), "m", 0, ""},

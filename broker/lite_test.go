@@ -134,6 +134,23 @@ func (n *node) ackLites(list []lite) {
 	}
 }
 
+// liteSuccesses has a row for every code of lite topics.
+func liteSuccesses() []row {
+	subscription := protocol.LiteSubscription{
+		Action: protocol.LitePartialAdd, ClientID: "c1", LiteTopics: []string{"a"}, Offset: &protocol.LiteOffset{Type: protocol.LiteTail, Value: 1},
+	}
+	return []row{
+		{"", protocol.ReqLiteSubscriptionCtl, nil, string(liteBody(subscription)), 0, ""},
+		{"", protocol.ReqPopLiteMessage, popLiteFields, "", protocol.RespPollingTimeout, "NO_MESSAGE_IN_QUEUE"},
+		{"", protocol.ReqGetBrokerLiteInfo, nil, "", 0, ""},
+		{"", protocol.ReqGetParentTopicInfo, fields{"topic": "LT"}, "", 0, ""},
+		{"", protocol.ReqGetLiteTopicInfo, fields{"parentTopic": "LT", "liteTopic": "a"}, "", 0, ""},
+		{"", protocol.ReqGetLiteClientInfo, fields{"parentTopic": "LT", "group": "LG", "clientId": "c1", "maxCount": "10"}, "", 0, ""},
+		{"", protocol.ReqGetLiteGroupInfo, fields{"group": "LG", "topK": "10"}, "", 0, ""},
+		{"", protocol.ReqTriggerLiteDispatch, fields{"group": "LG", "clientId": "c1"}, "", 0, ""},
+	}
+}
+
 func TestLiteTopicsArePoppedInOrder(t *testing.T) {
 	fs := vfs.NewMem()
 	n := liteNode(t, fs, nil)

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -98,7 +99,9 @@ func TestEveryRouteSucceeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := append(successes(offset), adminSuccesses()...)
+	n.liteParent("LT", "60")
+	n.liteGroup("LG", "LT")
+	rows := slices.Concat(successes(offset), liteSuccesses(), adminSuccesses())
 	n.run(rows)
 	covered := map[protocol.RequestCode]bool{}
 	for _, r := range rows {

@@ -213,8 +213,8 @@ func (p *request) checkLiteType() error {
 func (v *Service) liteReceipt(h *protocol.AckHeader) (k Key, receipt pop.Receipt, err error) {
 	k = Key{h.Group, message.LiteQueue(h.Topic, h.LiteTopic), 0}
 	if g := v.host.KnownGroup(h.Group); g == nil || g.Attributes[attribute.LiteBindTopic] != h.Topic {
-		return k, receipt, protocol.Errorf(protocol.RespInvalidParameter, "group type or bind topic not match. Group %s is not bound to %s by %s",
-			h.Group, h.Topic, attribute.LiteBindTopic)
+		return k, receipt, protocol.Errorf(protocol.RespInvalidParameter, "group type or bind topic not match. Group %s is not bound to %s, of which %q is a lite topic, by %s",
+			h.Group, h.Topic, h.LiteTopic, attribute.LiteBindTopic)
 	}
 	end := int64(-1)
 	if q := v.store.Find(k.Topic, 0); q != nil {

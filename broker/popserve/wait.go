@@ -70,7 +70,7 @@ func (w *watch) Arrived(int64) bool {
 func (p *request) hold() (*remoting.Response, error) {
 	v, w := p.v, &p.v.waits
 	wait := min(p.h.PollMS, v.host.Settings().PollWaitMax.Milliseconds())
-	if wait <= 0 {
+	if wait <= 0 || !p.notify && p.h.MaxMessages <= 0 { // what asks for nothing would be woken for ever
 		return p.empty(protocol.RespPollingTimeout, noMessageInQueue), nil
 	}
 	name := lineName{p.h.Group, p.h.Topic, p.client}
