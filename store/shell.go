@@ -29,6 +29,8 @@ const (
 	// stageBytesMin is how far the log has to be ahead of the view for a stage, other than after stageIntervalsMax intervals.
 	stageBytesMin     = 16 << 20
 	stageIntervalsMax = 12
+	// stageBytesPerQueue is how much log for each queue that was written to is worth a stage.
+	stageBytesPerQueue = 16 << 10
 )
 
 // confirmQueue is how many group commits may wait for their confirmation.
@@ -99,9 +101,16 @@ func (s *Store) confirmer() {
 	}
 }
 
+// stageIsDue tells whether the log is so far ahead of the view that it must not wait for the clock. A stage costs so much for each queue, so
+// that many queues make it later.
+func (s *Store) stageIsDue() bool {
+	ahead := s.log.Confirmed() - s.staged.Load()
+	return ahead > s.c.ViewLagBytesMax/4 && (ahead > s.c.ViewLagBytesMax/2 || ahead > int64(s.view.Changed())*stageBytesPerQueue)
+}
+
 func (s *Store) confirmGroup(batches []*Batch) {
 	s.log.Confirm(batches, s.apply)
-	if s.log.Confirmed()-s.staged.Load() > s.c.ViewLagBytesMax/4 {
+	if s.stageIsDue() {
 		select {
 		case s.shell.nudge <- struct{}{}:
 		default:

@@ -32,6 +32,13 @@ type frozenQueue struct {
 // Applied returns the position that the frozen part reaches to.
 func (f *Frozen) Applied() Applied { return f.applied }
 
+// Changed returns how many queues the next Freeze will take.
+func (v *View) Changed() int {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	return len(v.changed)
+}
+
 // Freeze takes what Apply has gathered since the last Freeze; nil when there is nothing. While the one before is not staged it returns
 // that one again.
 func (v *View) Freeze() *Frozen {
