@@ -123,9 +123,9 @@ func databaseOptions(fs vfs.FS) *pebble.Options {
 		FS: fs, DisableWAL: true, Logger: quiet{},
 		MemTableSize: 4 << 20,
 		// Each stage writes keys of all queues that were written to, so that each compaction of the first level meets all that the next one
-		// has: with 100,000 queues it was a quarter of a send's work after 8 tables.
-		L0CompactionThreshold: 32,
-		L0StopWritesThreshold: 128,
+		// has: with many queues that is much after 8 tables. With 32, reads of many queues look into too many.
+		L0CompactionThreshold: 16,
+		L0StopWritesThreshold: 64,
 		LBaseMaxBytes:         256 << 20,
 		FormatMajorVersion:    pebble.FormatNewest,
 	}
