@@ -104,6 +104,6 @@ type LiteGroupInfo struct {
 	Earliest  int64          `json:"earliestUnconsumedTimestamp"`
 	Lag       int64          `json:"totalLagCount"`
 	Offset    *OffsetWrapper `json:"liteTopicOffsetWrapper,omitempty"` // of LiteTopic
-	MostLag   []LiteLag      `json:"lagCountTopK,omitempty"`
-	Oldest    []LiteLag      `json:"lagTimestampTopK,omitempty"`
+	MostLag   []LiteLag      `json:"lagCountTopK,omitzero"`            // nil: not asked for
+	Oldest    []LiteLag      `json:"lagTimestampTopK,omitzero"`
 }

@@ -27,7 +27,7 @@ import (
 // Differences: a client's subscriptions are those of its group and id, in RocketMQ of its id; the quotas (2018) hold for COMPLETE_ADD too,
 // and lite.sub.client.quota is kept here as well as in the proxy; a lite topic that has something is ready for all its subscribers, where
 // RocketMQ gives it to one and takes it back when that one is silent, so there is no maximum of events, and nothing waits for a rescan;
-// a client that is subscribed again does not evict itself; where a subscription begins means nothing before the lite topic is there.
+// receipts are those of other pops, so one whose delivery is over is refused (208); a client that is subscribed again does not evict itself; where a subscription begins means nothing before the lite topic is there.
 
 // lites are the subscribers, with the connections on which they are told.
 type lites struct {

@@ -155,6 +155,7 @@ func (v *Service) liteGroupInfo(r *remoting.Request) (*remoting.Response, error)
 	if h.Most < 1 || h.Most > liteNamesMax {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "topK is %d; 1 to %d are possible", h.Most, liteNamesMax)
 	}
+	info.MostLag, info.Oldest = []protocol.LiteLag{}, []protocol.LiteLag{}
 	for _, name := range v.host.TopicsOf(h.Group) {
 		_, liteTopic, ok := message.LiteOf(name)
 		q := v.store.Find(name, 0)
