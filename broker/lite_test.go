@@ -399,7 +399,7 @@ func TestSilentClientsLoseTheirLiteSubscriptions(t *testing.T) {
 	n := liteNode(t, vfs.NewMem(), func(c *server.Config) { c.Light.SubscriptionTimeout = 300 * time.Millisecond })
 	defer n.stop()
 	n.subscribe("c1", protocol.LiteCompleteAdd, "a")
-	waitFor(t, "the end of its subscription", func() bool { return n.liteInfo().Subscriptions == 0 })
+	waitFor(t, "the end of its subscription", func() bool { return n.metric(`apogee_broker_objects{kind="lite_subscriptions"}`) == 0 })
 	n.sendLite("a", "m0")
 	n.wantLites(popLiteFields)
 	n.subscribe("c1", protocol.LiteCompleteAdd, "a")

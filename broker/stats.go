@@ -29,7 +29,7 @@ func (s *stats) pulled(messages, bytes int) {
 type Figures struct {
 	MessagesIn, BytesIn, MessagesOut, BytesOut int64
 	Topics, Groups, Clients, HeldPulls         int
-	HeldPops, PoppedQueues                     int
+	HeldPops, PoppedQueues, LiteSubscriptions  int
 	Written, Flushed, Confirmed, First         int64   // log positions
 	Delayed                                    []int64 // messages that wait for their time, by delay level from 1 on
 	Timed, TimedBytes                          int64   // messages that wait for a moment
@@ -75,7 +75,7 @@ func (b *Broker) Figures() Figures {
 		Written: l.Written(), Flushed: l.Flushed(), Confirmed: l.Confirmed(), First: l.First(),
 		HeldPulls: b.held.count(), Clients: b.clients.count(),
 	}
-	f.HeldPops, f.PoppedQueues = b.pop.Count()
+	f.HeldPops, f.PoppedQueues, f.LiteSubscriptions = b.pop.Count()
 	b.topics.mu.RLock()
 	f.Topics = len(b.topics.topics)
 	b.topics.mu.RUnlock()

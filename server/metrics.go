@@ -65,6 +65,7 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	put(descCount, prometheus.GaugeValue, int64(f.HeldPulls), "held_pulls")
 	put(descCount, prometheus.GaugeValue, int64(f.HeldPops), "held_pops")
 	put(descCount, prometheus.GaugeValue, int64(f.PoppedQueues), "popped_queues")
+	put(descCount, prometheus.GaugeValue, int64(f.LiteSubscriptions), "lite_subscriptions")
 	for i, n := range f.Delayed {
 		put(descDelayed, prometheus.GaugeValue, n, strconv.Itoa(i+1))
 	}

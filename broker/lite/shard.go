@@ -7,10 +7,10 @@ func Shard(hash int32, n int) int {
 	for {
 		state = 2862933555777941757*state + 1
 		unit := float64(int32(state>>33)+1) / (1 << 31)
-		if next := float64(candidate+1) / unit; next >= float64(n) || next < 0 {
+		next := float64(candidate+1) / unit
+		if next < 0 || next >= float64(n) {
 			return candidate
-		} else {
-			candidate = int(next)
 		}
+		candidate = int(next)
 	}
 }

@@ -154,14 +154,15 @@ func (v *Service) Tick(now time.Time) {
 	v.table.journal.Record()
 }
 
-// Count returns how many pops wait, and how many queues groups have popped.
-func (v *Service) Count() (held, queues int) {
+// Count returns how many pops wait, how many queues groups have popped, and how many subscriptions to lite topics there are.
+func (v *Service) Count() (held, queues, subscriptions int) {
+	v.withLites(func(r *lite.Registry) { subscriptions, _ = r.Count() })
 	v.waits.mu.Lock()
 	held = v.waits.deadlines.Len()
 	v.waits.mu.Unlock()
 	v.table.mu.RLock()
 	defer v.table.mu.RUnlock()
-	return held, len(v.table.queues)
+	return held, len(v.table.queues), subscriptions
 }
 
 // countLites returns how many lite topics groups have popped.
