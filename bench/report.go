@@ -124,6 +124,14 @@ func (r refusals) note(code int32, frame []byte) {
 	}
 }
 
+// first returns one of the refusals as an error, nil when there are none.
+func (r refusals) first() error {
+	for code := range r.counts {
+		return protocol.Errorf(protocol.ResponseCode(code), "%s", r.remarks[code])
+	}
+	return nil
+}
+
 func (r refusals) add(o refusals) {
 	for code, n := range o.counts {
 		r.counts[code] += n

@@ -210,7 +210,7 @@ func (s *sender) complete() error {
 		s.codes.note(h.code, f)
 		s.load.giveBack()
 		if s.refused++; s.refused > refusedMax {
-			return fmt.Errorf("broker %s refused %d sends in a row: %s", s.conn.addr, s.refused, protocol.ResponseCode(h.code))
+			return fmt.Errorf("broker %s refused %d sends in a row: %w", s.conn.addr, s.refused, s.codes.first())
 		}
 	}
 	if ok > 0 {
@@ -285,31 +285,29 @@ func newFleet(ctx context.Context, o *SendOptions, at []endpoint) (*fleet, error
 // probe sends one request and waits, for a topic that was just made, until the broker takes it.
 func probe(ctx context.Context, e endpoint, t *template) error {
 	for deadline := time.Now().Add(callTimeout); ; time.Sleep(100 * time.Millisecond) {
-		code, err := probeOnce(ctx, e, t)
-		if err != nil || code == protocol.RespSuccess {
+		refused, err := probeOnce(ctx, e, t)
+		if err != nil || refused == nil {
 			return err
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("broker %s refuses sends: %s", e.addr, code)
+		if code, _ := protocol.CodeOf(refused); code != protocol.RespTopicNotExist || time.Now().After(deadline) {
+			return fmt.Errorf("broker %s refuses sends: %w", e.addr, refused)
 		}
 	}
 }
 
-func probeOnce(ctx context.Context, e endpoint, t *template) (protocol.ResponseCode, error) {
+// probeOnce sends one request and returns what the broker said against it.
+func probeOnce(ctx context.Context, e endpoint, t *template) (refused, err error) {
 	c, err := dial(ctx, e.addr)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer c.close()
 	s := newSender(c, &load{}, t, e.queues, 1, connectionsMax)
 	_ = c.nc.SetDeadline(time.Now().Add(callTimeout))
 	if err := s.once(); err != nil {
-		return 0, fmt.Errorf("first send: %w", err)
+		return nil, fmt.Errorf("first send: %w", err)
 	}
-	for code := range s.codes.counts {
-		return protocol.ResponseCode(code), nil // there was one answer
-	}
-	return protocol.RespSuccess, nil
+	return s.codes.first(), nil // there was one answer
 }
 
 func (f *fleet) close() error {
