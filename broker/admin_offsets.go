@@ -116,10 +116,9 @@ func (t *offsetTable) remove(topic, group string) {
 	}
 }
 
-// forget drops single offsets. It is recorded soon.
-func (t *offsetTable) forget(keys []offsetKey) {
+// forget drops single offsets; done is told once that is recorded.
+func (t *offsetTable) forget(keys []offsetKey, done func(error)) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	for _, k := range keys {
 		if _, ok := t.offsets[k]; ok {
 			delete(t.offsets, k)
@@ -128,6 +127,9 @@ func (t *offsetTable) forget(keys []offsetKey) {
 		}
 		delete(t.given, k)
 	}
+	t.waiting = append(t.waiting, done)
+	t.mu.Unlock()
+	t.record()
 }
 
 // named counts the pairs of a topic and a group that have offsets.

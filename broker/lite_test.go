@@ -593,3 +593,12 @@ func TestAdministratorsSeeLiteTopics(t *testing.T) {
 		t.Errorf("the wildcard group is given %d", got)
 	}
 }
+
+func TestALiteTopicThatWasMadeAnewIsReadFromItsStart(t *testing.T) {
+	n := liteNode(t, vfs.NewMem(), nil)
+	defer n.stop()
+	n.sendLite("a", "m0")
+	n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("consumerGroup", "LG", "topic", message.LiteQueue("LT", "a"), "commitOffset", "7"), nil, nil)
+	n.subscribe("c1", protocol.LiteCompleteAdd, "a")
+	n.wantLites(popLiteFields, "a:m0@0 x0") // an offset behind the end is from before
+}

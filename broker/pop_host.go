@@ -93,12 +93,12 @@ func (h popHost) CountTopics() int {
 
 func (h popHost) TopicsOf(group string) []string { return h.offsets.topicsOf(group) }
 func (h popHost) CountOffsets() int              { return h.offsets.named() }
-func (h popHost) ForgetOffsets(keys []popserve.Key) {
+func (h popHost) ForgetOffsets(keys []popserve.Key, done func(error)) {
 	list := make([]offsetKey, len(keys))
 	for i, k := range keys {
 		list[i] = poppedKey(k)
 	}
-	h.offsets.forget(list)
+	h.offsets.forget(list, done)
 }
 
 func (h popHost) Match(group string, d protocol.SubscriptionData) (store.Match, error) {

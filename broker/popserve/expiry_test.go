@@ -26,10 +26,11 @@ func (h *expiryHost) Settings() Settings { return Settings{LiteKeptMin: 15 * tim
 func (h *expiryHost) LiteParents() (map[string]int64, map[string][]string) {
 	return h.minutes, map[string][]string{"P": {"G"}}
 }
-func (h *expiryHost) ForgetOffsets(keys []Key) {
+func (h *expiryHost) ForgetOffsets(keys []Key, done func(error)) {
 	for _, k := range keys {
 		h.forgotten = append(h.forgotten, fmt.Sprint(k.Group, " in ", k.Topic))
 	}
+	done(nil)
 }
 
 func TestOldLiteTopicsGo(t *testing.T) {

@@ -51,9 +51,9 @@ type Host interface {
 	TakeReset(k Key) (offset int64, ok bool)
 	NoteGiven(k Key, next int64)
 	CheckOffsets(k Key) error
-	TopicsOf(group string) []string // that it has offsets of
-	CountOffsets() int              // by group and topic
-	ForgetOffsets(keys []Key)
+	TopicsOf(group string) []string             // that it has offsets of
+	CountOffsets() int                          // by group and topic
+	ForgetOffsets(keys []Key, done func(error)) // done is told once it is recorded
 
 	IsYoung(q *store.Queue) bool // its first message is near the log's end
 	NewEntry(r message.Record, q *store.Queue) store.Entry

@@ -131,8 +131,8 @@ func (v *Service) hasLite(k Key) bool {
 		return false
 	}
 	_, end := q.Bounds()
-	next, _ := v.host.Offset(k) // a group that has none may get something
-	return next < end
+	next, _ := v.host.Offset(k) // a group that has none may get something, as may one that is behind the end: the topic was made anew
+	return next != end
 }
 
 func (v *Service) popLiteMessage(r *remoting.Request) (*remoting.Response, error) {

@@ -64,29 +64,34 @@ func (v *Service) lastStored(name string, now time.Time) int64 {
 	return at
 }
 
-// DropLites drops lite topics of a parent, named by their queues.
+// DropLites drops lite topics of a parent, named by their queues. What groups know of them goes first: were it to be there after a crash
+// while the queues are not, it would be taken for what they know of a new lite topic of that name. It waits for the log.
 func (v *Service) DropLites(parent string, names []string) error {
 	_, bound := v.host.LiteParents()
-	groups := bound[parent]
 	for part := range slices.Chunk(names, litesDropped) {
-		changes := make([]store.Mutation, len(part))
 		var keys []Key
-		for i, name := range part {
-			changes[i] = store.Mutation{Key: name}
-			for _, group := range groups {
+		v.lites.mu.Lock()
+		for _, name := range part {
+			v.lites.Gone(name)
+			for _, group := range bound[parent] {
 				keys = append(keys, Key{group, name, 0})
 			}
+		}
+		v.lites.mu.Unlock()
+		v.table.dropQueues(keys)
+		forgotten := make(chan error, 2)
+		v.table.journal.Confirmed(func(err error) { forgotten <- err })
+		v.host.ForgetOffsets(keys, func(err error) { forgotten <- err })
+		if err := errors.Join(<-forgotten, <-forgotten); err != nil {
+			return err
+		}
+		changes := make([]store.Mutation, len(part))
+		for i, name := range part {
+			changes[i].Key = name
 		}
 		if err := v.store.UpdateState(store.KindQueues, changes, func(error) {}); err != nil {
 			return err
 		}
-		v.lites.mu.Lock()
-		for _, name := range part {
-			v.lites.Gone(name)
-		}
-		v.lites.mu.Unlock()
-		v.table.dropQueues(keys)
-		v.host.ForgetOffsets(keys)
 	}
 	return nil
 }

@@ -329,6 +329,9 @@ func (p *request) popFrom(f *found, s source) error {
 	}
 	result := results.Get().(*store.Result)
 	if err = v.store.Read(result, s.queue, start, limits, p.match); err == nil && result.Status == store.OffsetMoved {
+		if p.client != "" && start > result.End { // the lite topic went, and came again
+			result.Next = result.First
+		}
 		if err = p.move(q, start, result.Next); err == nil {
 			start = result.Next
 			err = v.store.Read(result, s.queue, start, limits, p.match)
