@@ -132,6 +132,12 @@ func (t *offsetTable) forget(keys []offsetKey, done func(error)) {
 	t.record()
 }
 
+// forgetTopic drops all offsets in a topic; done is told once that is recorded.
+func (t *offsetTable) forgetTopic(topic string, done func(error)) {
+	t.remove(topic, "")
+	t.forget(nil, done)
+}
+
 // named counts the pairs of a topic and a group that have offsets.
 func (t *offsetTable) named() int {
 	t.mu.Lock()

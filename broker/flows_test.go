@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +166,40 @@ func TestAnsweredCommitSurvivesACrash(t *testing.T) {
 	}
 	if got := n.lock("c1"); got != "0" {
 		t.Errorf("the holder got %q back", got)
+	}
+}
+
+// Crashes after a topic's deletion was answered, and at any moment of it: no group has an offset in a queue that is empty.
+func TestADeletedTopicLeavesNoOffsets(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for round := range 20 {
+		fs := vfs.NewCrashableMem()
+		n := startConfig(t, testConfig(fs))
+		n.send(sendFields, "m")
+		n.group("G")
+		n.ok(protocol.ReqUpdateConsumerOffset, offsetFields.with("commitOffset", "1"), nil, nil)
+		deleted := make(chan struct{})
+		go func() {
+			defer close(deleted)
+			n.ok(protocol.ReqDeleteTopicInBroker, fields{"topic": "T"}, nil, nil)
+		}()
+		if round == 0 {
+			<-deleted
+		} else {
+			time.Sleep(time.Duration(r.IntN(1500)) * time.Microsecond)
+		}
+		crashed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: rand.New(rand.NewPCG(r.Uint64(), 3))})
+		<-deleted
+		n.stop()
+
+		n = startConfig(t, testConfig(crashed))
+		var end protocol.OffsetResult
+		n.ok(protocol.ReqUpdateAndCreateTopic, topicFields.with("topic", "T"), nil, nil)
+		n.ok(protocol.ReqGetMaxOffset, queueFields, nil, &end)
+		if at := n.offset(); at > end.Offset || round == 0 && at != -1 {
+			t.Errorf("round %d: the group is at %d, the queue ends at %d", round, at, end.Offset)
+		}
+		n.stop()
 	}
 }
 

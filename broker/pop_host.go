@@ -58,10 +58,7 @@ func (h popHost) EnsureTopic(name string, queues int32) (*popserve.Topic, error)
 	return &t.popped, nil
 }
 
-func (h popHost) RemoveTopic(name string) error {
-	h.offsets.remove(name, "")
-	return h.topics.remove(name, func(error) {})
-}
+func (h popHost) RemoveTopic(name string) error { return h.dropTopic(name, func(error) {}) }
 
 func (h popHost) LiteParents() (minutes map[string]int64, groups map[string][]string) {
 	minutes, groups = map[string]int64{}, map[string][]string{}

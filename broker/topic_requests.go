@@ -88,17 +88,36 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 			return nil, sendFailure(err)
 		}
 	}
-	b.pop.DropTopic(h.Topic)
-	if err := b.topics.remove(h.Topic, func(err error) { r.Reply(nil, err) }); err != nil {
+	if err := b.pop.DropTopic(h.Topic); err != nil {
 		return nil, sendFailure(err)
 	}
-	b.offsets.remove(h.Topic, "")
+	if err := b.dropTopic(h.Topic, func(err error) { r.Reply(nil, err) }); err != nil {
+		return nil, sendFailure(err)
+	}
 	b.spawn(func() {
 		b.endHeld(h.Topic)
 		b.pop.End(h.Topic, "", errNoTopic(h.Topic))
 	})
 	b.traffic.Forget(h.Topic, "")
 	return nil, remoting.ErrLater
+}
+
+// dropTopic deletes a topic, its queues and what groups know of them; done is told once that is recorded. The offsets go first, and those that
+// are committed meanwhile at the end: were one there after a crash that the queues did not survive, its group would pass over the first
+// messages of a new topic of this name.
+func (b *Broker) dropTopic(name string, done func(error)) error {
+	forgotten := make(chan error, 1)
+	b.offsets.forgetTopic(name, func(err error) { forgotten <- err })
+	if err := <-forgotten; err != nil {
+		return err
+	}
+	return b.topics.remove(name, func(err error) {
+		if err != nil {
+			done(err)
+			return
+		}
+		b.spawn(func() { b.offsets.forgetTopic(name, done) })
+	})
 }
 
 // endHeld answers the held pulls of a topic that is gone. Their queues are gone with it: one of the same name would not wake them.

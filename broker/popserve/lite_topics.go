@@ -79,10 +79,9 @@ func (v *Service) DropLites(parent string, names []string) error {
 		}
 		v.lites.mu.Unlock()
 		v.table.dropQueues(keys)
-		forgotten := make(chan error, 2)
-		v.table.journal.Confirmed(func(err error) { forgotten <- err })
+		forgotten := make(chan error, 1)
 		v.host.ForgetOffsets(keys, func(err error) { forgotten <- err })
-		if err := errors.Join(<-forgotten, <-forgotten); err != nil {
+		if err := errors.Join(v.table.recorded(), <-forgotten); err != nil {
 			return err
 		}
 		changes := make([]store.Mutation, len(part))

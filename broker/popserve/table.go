@@ -288,6 +288,13 @@ func (t *table) drop(topic, group string) {
 	t.forget(list)
 }
 
+// recorded waits until what was dropped is in the log.
+func (t *table) recorded() error {
+	done := make(chan error, 1)
+	t.journal.Confirmed(func(err error) { done <- err })
+	return <-done
+}
+
 // dropQueues forgets the queues with these keys.
 func (t *table) dropQueues(keys []Key) {
 	t.mu.Lock()
@@ -316,9 +323,9 @@ func (t *table) forget(list []*queue) {
 	t.journal.Record()
 }
 
-// DropTopic forgets what groups have popped of a topic that is deleted, with their retry topics
+// DropTopic forgets what groups have popped of a topic that is deleted, with their retry topics, and returns once that is recorded
 // (AdminBrokerProcessor.deleteTopic).
-func (v *Service) DropTopic(topic string) {
+func (v *Service) DropTopic(topic string) error {
 	v.table.drop(topic, "")
 	for _, group := range v.host.GroupsOf(topic) {
 		for _, v2 := range []bool{false, true} {
@@ -332,6 +339,7 @@ func (v *Service) DropTopic(topic string) {
 			}
 		}
 	}
+	return v.table.recorded()
 }
 
 // retiredText is what a message that was delivered again says of the delivery that it ends: the run's entry, and what is left of it.
