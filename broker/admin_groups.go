@@ -201,7 +201,9 @@ func (b *Broker) deleteGroup(r *remoting.Request) (*remoting.Response, error) {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "The specified group is blank.")
 	}
 	if g := b.groups.known(h.Group); h.CleanOffsets || g != nil && g.Attributes[attribute.LiteBindTopic] != "" {
-		b.offsets.remove("", h.Group)
+		if err := b.offsets.forgetAll("", h.Group); err != nil {
+			return nil, sendFailure(err)
+		}
 	}
 	b.traffic.Forget("", h.Group)
 	b.pop.DropGroup(h.Group)

@@ -132,10 +132,12 @@ func (t *offsetTable) forget(keys []offsetKey, done func(error)) {
 	t.record()
 }
 
-// forgetTopic drops all offsets in a topic; done is told once that is recorded.
-func (t *offsetTable) forgetTopic(topic string, done func(error)) {
-	t.remove(topic, "")
-	t.forget(nil, done)
+// forgetAll drops all offsets in a topic, or of a group, and returns once that is recorded.
+func (t *offsetTable) forgetAll(topic, group string) error {
+	t.remove(topic, group)
+	done := make(chan error, 1)
+	t.forget(nil, func(err error) { done <- err })
+	return <-done
 }
 
 // named counts the pairs of a topic and a group that have offsets.

@@ -106,9 +106,7 @@ func (b *Broker) deleteTopic(r *remoting.Request) (*remoting.Response, error) {
 // are committed meanwhile at the end: were one there after a crash that the queues did not survive, its group would pass over the first
 // messages of a new topic of this name.
 func (b *Broker) dropTopic(name string, done func(error)) error {
-	forgotten := make(chan error, 1)
-	b.offsets.forgetTopic(name, func(err error) { forgotten <- err })
-	if err := <-forgotten; err != nil {
+	if err := b.offsets.forgetAll(name, ""); err != nil {
 		return err
 	}
 	return b.topics.remove(name, func(err error) {
@@ -116,7 +114,7 @@ func (b *Broker) dropTopic(name string, done func(error)) error {
 			done(err)
 			return
 		}
-		b.spawn(func() { b.offsets.forgetTopic(name, done) })
+		b.spawn(func() { done(b.offsets.forgetAll(name, "")) })
 	})
 }
 
