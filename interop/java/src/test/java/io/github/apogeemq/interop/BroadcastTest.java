@@ -52,6 +52,7 @@ class BroadcastTest {
         DefaultMQPushConsumer push = broadcast(group, topic, instance, first.concurrently());
         first.awaitExactly(sendBodies(clients.producer(), topic, "first", 10));
         String client = push.buildMQClientId();
+        push.setAwaitTerminationMillisWhenShutdown(5_000); // what its listener has been given is in its file then
         push.shutdown();
         Path file = Path.of(System.getProperty("rocketmq.client.localOffsetStoreDir"), client, group, "offsets.json");
         assertTrue(Files.readString(file).contains(topic), file + " does not name the topic");

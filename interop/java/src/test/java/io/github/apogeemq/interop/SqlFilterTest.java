@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
-import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
@@ -142,11 +141,10 @@ class SqlFilterTest {
         String group = clients.group();
         DefaultMQProducer producer = clients.producer();
         Inbox inbox = new Inbox();
-        AtomicInteger failures = new AtomicInteger(2);
         DefaultMQPushConsumer push = clients.newPush(group);
         push.subscribe(topic, MessageSelector.bySql("a > 7"));
         push.registerMessageListener((MessageListenerConcurrently) (batch, context) -> {
-            if (failures.getAndDecrement() > 0) {
+            if (batch.get(0).getReconsumeTimes() == 0) {
                 return ConsumeConcurrentlyStatus.RECONSUME_LATER;
             }
             inbox.add(batch);
