@@ -76,6 +76,7 @@ type serverEnd struct {
 	s       *Server
 	sink    Sink
 	round   *round // nil between reads that hold no request of LaneSend
+	queued  bool   // something of this round went to a lane
 	handled bool   // the sink was given a request of this round
 }
 
@@ -83,6 +84,7 @@ type serverEnd struct {
 func (e *serverEnd) frame(c *Conn, b []byte) error {
 	if code, ok := peekCode(b); ok {
 		if rt := e.s.routes.find(code); rt != nil && rt.Lane != LaneSend {
+			e.queued = true
 			return e.s.enqueue(c, b)
 		}
 	}
@@ -122,6 +124,10 @@ func (e *serverEnd) frame(c *Conn, b []byte) error {
 
 // endRound ends what the sink was given of this read.
 func (e *serverEnd) endRound(c *Conn) {
+	if e.queued {
+		e.queued = false
+		e.s.gate.see()
+	}
 	if e.round == nil {
 		return
 	}

@@ -11,7 +11,7 @@ import (
 // answer written, as soon as it is there, whatever the lanes have to do. Go looks at the network only when a processor has nothing else
 // to run, or every 10 ms; so a worker also steps behind everybody else after each turn.
 //
-// Lenient workers pass freely.
+// Lenient workers pass freely. While others wait for their turns beside sends, somebody gives way to the network every gateLook.
 //
 // Workers take turns, the longest waiting first. One that is blocked, in a read of the disk or a wait for another node, does not count:
 // whoever holds a turn for longer than gateStall gives its place to another.
@@ -19,13 +19,16 @@ type gate struct {
 	limit    int
 	lastSend atomic.Int64 // Unix time in ns
 
-	mu      sync.Mutex // guards what follows
-	wake    sync.Cond
-	holders []*turn // those that count and those that are stuck
-	running int     // of them that count
-	waiting int
-	granted int // of the waiting, who may run and have not woken yet
-	watched bool
+	look     *look        // nil: nobody looks
+	lastLook atomic.Int64 // Unix time in ns
+	lastWait atomic.Int64 // Unix time in ns: when a worker last had to wait for its turn
+	mu       sync.Mutex   // guards what follows
+	wake     sync.Cond
+	holders  []*turn // those that count and those that are stuck
+	running  int     // of them that count
+	waiting  int
+	granted  int // of the waiting, who may run and have not woken yet
+	watched  bool
 }
 
 // turn is a worker's stay behind the gate.
@@ -41,6 +44,10 @@ const (
 	gateTurn = 100 * time.Microsecond
 	// gateCalm is how long after the last send nobody is said to send.
 	gateCalm = 200 * time.Millisecond
+	// gateCrowded is how long after a worker had to wait for its turn lanes are said to be full.
+	gateCrowded = 5 * time.Millisecond
+	// gateLook is how long nobody gives way to the network.
+	gateLook = 150 * time.Microsecond
 	// gateStall is after what time a worker counts as blocked.
 	gateStall = 2 * time.Millisecond
 )
@@ -66,6 +73,7 @@ func (g *gate) enter(t *turn) {
 	g.mu.Lock()
 	waited := g.running >= g.limit || g.waiting > 0
 	if waited {
+		g.lastWait.Store(time.Now().UnixNano())
 		g.waiting++
 		if !g.watched {
 			g.watched = true
@@ -115,6 +123,19 @@ func (g *gate) next() {
 	}
 	g.granted++
 	g.wake.Signal()
+}
+
+// see gives way to the network, where lanes are full, somebody sends and nobody has given way for a while.
+func (g *gate) see() {
+	now := time.Now().UnixNano()
+	last := g.lastLook.Load()
+	switch {
+	case now-last < int64(gateLook), now-g.lastWait.Load() > int64(gateCrowded), now-g.lastSend.Load() > int64(gateCalm):
+		return
+	case !g.lastLook.CompareAndSwap(last, now):
+		return
+	}
+	g.look.wait()
 }
 
 // watch finds the workers that are blocked. It ends when nobody waits.

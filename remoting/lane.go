@@ -196,6 +196,7 @@ func (l *lane) work() {
 		t.lenient = l.lenient()
 		l.mu.Unlock()
 		l.serve(r)
+		l.gate.see()
 		l.gate.pass(&t)
 		l.mu.Lock()
 	}

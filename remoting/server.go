@@ -136,6 +136,7 @@ func (s *Server) makeRoutes() error {
 		check = nil
 	}
 	s.gate = newGate()
+	s.gate.look = newLook()
 	for kind, limits := range DefaultLanes() {
 		if l, ok := s.cfg.Lanes[kind]; ok {
 			limits = l
@@ -341,6 +342,7 @@ func (s *Server) end() {
 	s.endOnce.Do(func() {
 		close(s.closing)
 		close(s.stopped)
+		s.gate.look.close()
 	})
 }
 
