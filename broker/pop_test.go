@@ -70,6 +70,17 @@ func (n *node) pop(f fields) (list []popped, h protocol.PopResult, code protocol
 
 func (n *node) ack(p popped) { n.t.Helper(); n.ok(protocol.ReqAckMessage, p.ack, nil, nil) }
 
+// A pop of no messages would be woken by those that are there, again and again.
+func TestAPopOfNothingDoesNotWait(t *testing.T) {
+	n := startNode(t, nil)
+	n.send(sendFields, "m")
+	began := time.Now()
+	list, _, code := n.pop(popFields.with("maxMsgNums", "0", "pollTime", "20000", "bornTime", strconv.FormatInt(began.UnixMilli(), 10)))
+	if took := time.Since(began); len(list) != 0 || code != protocol.RespPollingTimeout || took > 10*time.Second {
+		t.Errorf("popped %d, %v, after %s", len(list), code, took)
+	}
+}
+
 func TestPoppedMessagesComeAgainUnlessAcknowledged(t *testing.T) {
 	n := startNode(t, nil)
 	for i := range 3 {

@@ -51,7 +51,7 @@ const (
 type Moments struct {
 	window  momentHeap
 	known   map[Key]where // what is in the window or handed out
-	held    map[Key]bool  // not to be handed out for now
+	held    map[Key]bool  // not handed out before LetGo
 	horizon Key           // all that wait and are before it are known
 
 	messages, bytes int   // handed out and not stored
