@@ -50,6 +50,7 @@ class DirectoryTest {
     /** What the group has consumed, over all owners of the directory, and what came twice. */
     private final Set<String> consumed = ConcurrentHashMap.newKeySet();
     private final ConcurrentLinkedQueue<String> twice = new ConcurrentLinkedQueue<>();
+    private final ConcurrentHashMap<String, String> places = new ConcurrentHashMap<>();
     /** Transactions that a broker has asked for. */
     private final Set<String> asked = ConcurrentHashMap.newKeySet();
     private volatile String failing = "";
@@ -92,7 +93,7 @@ class DirectoryTest {
             producer.shutdown();
             Await.until("what falls due is consumed", Await.MAX.multipliedBy(2), () -> consumed.contains("soon"));
             assertEquals(Set.of("soon"), consumed);
-            consumer.shutdown();
+            stop(consumer, apogee);
         } finally {
             apogee.stop();
         }
@@ -256,9 +257,12 @@ class DirectoryTest {
                     context.setDelayLevelWhenNextConsume(LEVEL_30_SECONDS);
                     return ConsumeConcurrentlyStatus.RECONSUME_LATER;
                 }
-                if (!consumed.add(body)) {
-                    twice.add(body);
+                String place = body + " at " + message.getQueueId() + ":" + message.getQueueOffset();
+                String first = places.putIfAbsent(body, place);
+                if (first != null) {
+                    twice.add(first + ", " + place);
                 }
+                consumed.add(body);
             }
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });

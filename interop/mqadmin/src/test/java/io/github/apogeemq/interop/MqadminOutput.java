@@ -35,6 +35,8 @@ final class MqadminOutput {
         {"\\brt=\\d+ms|(?<=\\b(true|false) {1,20})\\d+$", "DURATION"},
         // Rates and shares.
         {"(?<![\\d.])\\d+\\.\\d+(E-?\\d+)?(?![\\d.])", "RATE"},
+        // By how many seconds timers are late, in clusterList: the original reads its own in steps of a second.
+        {"\\b[01]-(?=\\d+\\(RATEw, )", "SECONDS-"},
         // Versions of tables: how many changes there were.
         {"\"counter\":\\d+", "\"counter\":COUNT"},
         // Addresses and files: ports are free ones, and the layout of the directory is each one's own.
