@@ -142,7 +142,8 @@ func (s *sendSink) decide(r *remoting.Request, q *endRequest) (decided bool, err
 	if err != nil || string(half.Topic) != message.TopicHalf || half.Verify(raw) != nil {
 		return false, errNoHalf(q)
 	}
-	if err := b.mayEnd(&half, q); err != nil {
+	asks := termsOf(half.Properties)
+	if err := b.mayEnd(&half, &asks, q); err != nil {
 		return false, err
 	}
 	known, list, found, err := b.half(q.offset)
@@ -160,7 +161,7 @@ func (s *sendSink) decide(r *remoting.Request, q *endRequest) (decided bool, err
 		round.ends.rollbacks = append(round.ends.rollbacks, retired)
 	} else {
 		var e store.Entry
-		if e, round.arena, err = b.commitOf(&half, round.arena); err != nil {
+		if e, round.arena, err = b.commitOf(&half, &asks, round.arena); err != nil {
 			return false, sendFailure(err)
 		}
 		if half.PhysicalOffset == 0 { // which no record can name as its source
@@ -183,17 +184,53 @@ func (s *sendSink) decide(r *remoting.Request, q *endRequest) (decided bool, err
 	return true, nil
 }
 
+// terms are what a half message says of its transaction and of its delivery, in its properties; nil where it says nothing.
+type terms struct {
+	group, immunity, topic, queueID, delay, checks []byte
+	timed                                          bool
+}
+
+func termsOf(properties []byte) (t terms) {
+	waited := false
+	for k, v := range message.Properties(properties) {
+		var to *[]byte
+		switch string(k) {
+		case message.PropProducerGroup:
+			to = &t.group
+		case message.PropCheckImmunity:
+			to = &t.immunity
+		case message.PropCheckTimes:
+			to = &t.checks
+		case message.PropRealTopic:
+			to = &t.topic
+		case message.PropRealQueueID:
+			to = &t.queueID
+		case message.PropDelay:
+			to = &t.delay
+		case message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec:
+			t.timed = true
+		case message.PropTimerOut:
+			waited = true
+		}
+		if to != nil && *to == nil {
+			*to = v
+		}
+	}
+	t.timed = t.timed && !waited
+	return t
+}
+
 // mayEnd returns why the request may not decide the half message.
-func (b *Broker) mayEnd(half *message.Record, q *endRequest) error {
-	if immunity := message.Property(half.Properties, message.PropCheckImmunity); len(immunity) > 0 && !q.fromCheck {
+func (b *Broker) mayEnd(half *message.Record, asks *terms, q *endRequest) error {
+	if len(asks.immunity) > 0 && !q.fromCheck {
 		rules := b.rules()
-		if rules.TooLate(half.BornTime, string(immunity), b.c.Now().UnixMilli()) {
+		if rules.TooLate(half.BornTime, string(asks.immunity), b.c.Now().UnixMilli()) {
 			return protocol.Errorf(protocol.RespIllegalOperation,
-				"the message is older than its %s=%s: its producer decides when it is asked", message.PropCheckImmunity, immunity)
+				"the message is older than its %s=%s: its producer decides when it is asked", message.PropCheckImmunity, asks.immunity)
 		}
 	}
 	switch {
-	case string(message.Property(half.Properties, message.PropProducerGroup)) != string(q.group):
+	case string(asks.group) != string(q.group):
 		return protocol.Errorf(protocol.RespSystemError, "The producer group wrong: %q", q.group)
 	case half.QueueOffset != q.offset:
 		return protocol.Errorf(protocol.RespSystemError, "The transaction state table offset wrong: %d", q.offset)
@@ -209,18 +246,18 @@ var (
 
 // commitOf makes the entry that a half message becomes (EndTransactionProcessor.endMessageTransaction): one for its topic, or for where it
 // waits for the delay that it asks for. Its properties are made at the end of arena.
-func (b *Broker) commitOf(half *message.Record, arena []byte) (store.Entry, []byte, error) {
+func (b *Broker) commitOf(half *message.Record, asks *terms, arena []byte) (store.Entry, []byte, error) {
 	level, drop := 0, notCommitted
-	if wanted := message.Property(half.Properties, message.PropDelay); wanted != nil {
-		if n, err := delay.RequestedLevel(wanted, message.FlagCommit); err == nil {
+	if asks.delay != nil {
+		if n, err := delay.RequestedLevel(asks.delay, message.FlagCommit); err == nil {
 			level = n
 		}
 	}
-	timed := level == 0 && delay.IsTimed(half.Properties)
+	timed := level == 0 && asks.timed
 	if level > 0 || timed {
 		drop = notCommittedDelayed
 	}
-	e, arena, err := b.delays.DeliveryOf(half, arena, drop...)
+	e, arena, err := b.delays.DeliveryTo(asks.topic, asks.queueID, half, arena, drop...)
 	if err != nil {
 		return e, arena, err
 	}

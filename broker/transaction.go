@@ -172,11 +172,11 @@ var halfTopic = []byte(message.TopicHalf)
 
 // halfOf reads what the state holds of a half message.
 func halfOf(r *message.Record) transaction.Half {
-	checks, _ := protocol.ParseInt(message.Property(r.Properties, message.PropCheckTimes))
+	t := termsOf(r.Properties)
+	checks, _ := protocol.ParseInt(t.checks)
 	return transaction.Half{
 		Offset: r.QueueOffset, Position: r.PhysicalOffset, Size: int32(len(r.Body)), Born: r.BornTime,
-		Immunity: string(message.Property(r.Properties, message.PropCheckImmunity)), Checks: int32(checks),
-		Topic: string(message.Property(r.Properties, message.PropRealTopic)),
+		Immunity: string(t.immunity), Checks: int32(checks), Topic: string(t.topic),
 	}
 }
 

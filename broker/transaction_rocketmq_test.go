@@ -53,7 +53,8 @@ func (n *delayNode) prepared(body string, more ...string) message.Record {
 // committed ends a transaction as END_TRANSACTION does.
 func (n *delayNode) committed(half *message.Record) {
 	n.t.Helper()
-	e, _, err := n.commitOf(half, nil)
+	asks := termsOf(half.Properties)
+	e, _, err := n.commitOf(half, &asks, nil)
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"iter"
+	"slices"
 )
 
 // Properties are `key 0x01 value 0x02 ...`; nothing is escaped and the last separator may be missing
@@ -107,15 +108,31 @@ func AppendProperty(p []byte, name string, value []byte) []byte {
 
 // AppendWithout appends to dst all pairs of p whose names are not in drop.
 func AppendWithout(dst, p []byte, drop ...string) []byte {
-next:
-	for k, v := range Properties(p) {
-		for _, d := range drop {
-			if string(k) == d {
-				continue next
-			}
+	run := 0 // pairs that stay and stand together are copied at once
+	flush := func(end int) {
+		if run == end {
+			return
 		}
-		dst = AppendProperty(dst, string(k), v)
+		if needsSeparator(dst) {
+			dst = append(dst, propertySeparator)
+		}
+		if dst = append(dst, p[run:end]...); needsSeparator(dst) {
+			dst = append(dst, propertySeparator)
+		}
 	}
+	for start := 0; start < len(p); {
+		end := len(p)
+		if i := bytes.IndexByte(p[start:], propertySeparator); i >= 0 {
+			end = start + i + 1
+		}
+		pair := bytes.TrimSuffix(p[start:end], []byte{propertySeparator})
+		if i := bytes.IndexByte(pair, nameValueSeparator); i <= 0 || i == len(pair)-1 || slices.Contains(drop, string(pair[:i])) {
+			flush(start)
+			run = end
+		}
+		start = end
+	}
+	flush(len(p))
 	return dst
 }
 

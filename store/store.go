@@ -354,7 +354,7 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 			return nil
 		}
 	} else {
-		m.Keys = Keys(nil, r.Topic, r.Properties)
+		m.Keys, _ = keysOf(nil, r.Topic, r.Properties)
 		if r.PhysicalOffset >= stateFrom {
 			if err := s.retire(&m, r); err != nil {
 				return err
@@ -431,13 +431,16 @@ func TagsCodeOf(r *message.Record) int64 {
 	return message.TagsCode(message.Property(r.Properties, message.PropTags))
 }
 
-// Keys appends the hashes that the key index holds of a message: its unique key, each word of KEYS and its tag.
-func Keys(dst []uint64, topic, properties []byte) []uint64 {
+// keysOf appends the hashes that the key index holds of a message: its unique key, each word of KEYS and its tag.
+func keysOf(dst []uint64, topic, properties []byte) (keys []uint64, tag []byte) {
 	for k, v := range message.Properties(properties) {
 		switch string(k) {
 		case message.PropUniqueKey:
 			dst = append(dst, view.KeyHash(topic, v))
 		case message.PropTags:
+			if tag == nil {
+				tag = v
+			}
 			if len(v) > 0 {
 				dst = append(dst, view.TagHash(topic, v))
 			}
@@ -454,13 +457,13 @@ func Keys(dst []uint64, topic, properties []byte) []uint64 {
 			}
 		}
 	}
-	return dst
+	return dst, tag
 }
 
 // IndexEntry notes what the indexes hold of an entry's record.
 func IndexEntry(e *Entry) {
-	e.TagsCode = TagsCodeOf(&e.Record)
-	keys := Keys(e.Keys[:0], e.Record.Topic, e.Record.Properties)
+	keys, tag := keysOf(e.Keys[:0], e.Record.Topic, e.Record.Properties)
+	e.TagsCode = message.TagsCode(tag)
 	e.KeyCount, e.MoreKeys = int8(min(len(keys), len(e.Keys))), nil
 	if len(keys) > len(e.Keys) {
 		e.MoreKeys = keys[len(e.Keys):]

@@ -51,7 +51,7 @@ func entryFor(q *Queue, body []byte, key string) Entry {
 		Topic: []byte(q.Topic), QueueID: q.ID, Body: body, BornHost: host, StoreHost: host,
 		Properties: message.AppendProperty(nil, message.PropKeys, []byte(key)),
 	}
-	keys := Keys(nil, e.Record.Topic, e.Record.Properties)
+	keys, _ := keysOf(nil, e.Record.Topic, e.Record.Properties)
 	e.KeyCount = int8(copy(e.Keys[:], keys))
 	return e
 }

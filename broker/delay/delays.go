@@ -123,7 +123,12 @@ const realQueueMax = 65535
 // Its properties are made at the end of arena.
 func (d *Delays) DeliveryOf(source *message.Record, arena []byte, drop ...string) (store.Entry, []byte, error) {
 	topic := message.Property(source.Properties, message.PropRealTopic)
-	id, ok := protocol.ParseInt(message.Property(source.Properties, message.PropRealQueueID))
+	return d.DeliveryTo(topic, message.Property(source.Properties, message.PropRealQueueID), source, arena, drop...)
+}
+
+// DeliveryTo is DeliveryOf for who knows already where the message belongs.
+func (d *Delays) DeliveryTo(topic, queueID []byte, source *message.Record, arena []byte, drop ...string) (store.Entry, []byte, error) {
+	id, ok := protocol.ParseInt(queueID)
 	if !ok || id < 0 || id > realQueueMax || message.CheckTopic(string(topic)) != nil || message.IsForbiddenToSend(string(topic)) ||
 		string(topic) == string(source.Topic) {
 		return store.Entry{}, arena, errNowhere

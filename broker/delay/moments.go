@@ -124,20 +124,6 @@ func waitsFor(r *message.Record) string {
 	return string(message.Property(r.Properties, message.PropRealTopic))
 }
 
-// IsTimed tells whether properties ask for a moment, of which TIMER_OUT_MS says that it has been.
-func IsTimed(properties []byte) bool {
-	timed := false
-	for k := range message.Properties(properties) {
-		switch string(k) {
-		case message.PropTimerOut:
-			return false
-		case message.PropTimerDeliver, message.PropTimerDelayMS, message.PropTimerDelaySec:
-			timed = true
-		}
-	}
-	return timed
-}
-
 // moment returns the moment that properties ask for, ms, of a message that is sent at now.
 func moment(properties []byte, now int64) (int64, error) {
 	for _, p := range [...]struct {
