@@ -53,7 +53,7 @@ const (
 )
 
 func newGate() *gate {
-	g := &gate{limit: max(1, runtime.GOMAXPROCS(0)-1)}
+	g := &gate{limit: max(1, min(runtime.NumCPU(), runtime.GOMAXPROCS(0))-1)} // GOMAXPROCS may be more than there are
 	g.wake.L = &g.mu
 	return g
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -59,10 +60,23 @@ func newStartCommand() *cobra.Command {
 		config.Profiles = profiles()
 		if !inMemory {
 			debug.SetMemoryLimit(config.MemoryLimit())
+			useProcessors()
 		}
 		return serve(c, config, out)
 	}
 	return c
+}
+
+// blockedMax is how many goroutines wait for the disk at a time when a node is busy: the log's writer, and a reader of what is not in memory.
+const blockedMax = 2
+
+// useProcessors lets Go run as many threads more than there are processors as usually wait for the disk. Without, whoever comes back from
+// there has lost its processor and waits for another (docs/decisions/007). A wish of the user (GOMAXPROCS) or a limit of the container
+// below what the machine has is left alone: Go respects both.
+func useProcessors() {
+	if n := runtime.NumCPU(); os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == n {
+		runtime.GOMAXPROCS(n + blockedMax)
+	}
 }
 
 // profiles are Go's. Importing net/http/pprof changes the process's default mux, which is ours to do here and not in a library.
