@@ -3,7 +3,7 @@
 # Central; warmed on each path until its rate stops rising, 60 s at most), and bin/apogee in both flush modes. Prints one table with
 # ratios to RocketMQ. The JSON of each workload stays in bench/out/peers. Needs a JDK >= 11 and Maven; ports 9876, 10911, 8080, 8081.
 #
-#   BENCH_SECONDS, BENCH_FILL, BENCH_RATES, BENCH_OUT   see workloads.sh
+#   BENCH_SECONDS, BENCH_FILL, BENCH_RATES, BENCH_OUT, BENCH_CASES   see workloads.sh
 #   BENCH_PEERS     which of: echo rocketmq apogee (all)
 #   RMQ_LIB         RocketMQ's jars, where they are fetched already; RMQ_HEAP and RMQ_DIRECT size its JVM
 set -euo pipefail
@@ -49,6 +49,7 @@ rocketmq() {
   p=$("$peers/rocketmq/rocketmq.sh" pid "$work/rocketmq")
   sends "$results/rocketmq" until-stable --namesrv 127.0.0.1:9876 --pid "$p"
   BENCH_RATES=${BENCH_RATES:-10000 20000 30000} consumes "$results/rocketmq" "${BENCH_WARM:-20}" 3 --namesrv 127.0.0.1:9876 --pid "$p"
+  transactions "$results/rocketmq" until-stable --namesrv 127.0.0.1:9876 --pid "$p"
   "$peers/rocketmq/rocketmq.sh" down "$work/rocketmq"; rocketmq_up=
   rm -rf "$work/rocketmq"
 }

@@ -4,6 +4,7 @@
 #   BENCH_FILL      messages of the backlog (2000000)
 #   BENCH_RATES     rates of the end to end workloads, messages per second
 #   BENCH_OUT       where the results go (bench/out)
+#   BENCH_CASES     which workloads, a regular expression for their names (all)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin=${APOGEE_BIN:-$root/bin/apogee}
@@ -15,6 +16,7 @@ out=${BENCH_OUT:-$root/bench/out}
 # measure DIR CASE WORKLOAD FLAGS...: one line for people, DIR/CASE.json for the table.
 measure() {
   local dir=$1 name=$2; shift 2
+  [[ $name =~ ${BENCH_CASES:-.} ]] || return 0
   mkdir -p "$dir"
   printf '%-14s %-16s ' "$(basename "$dir")" "$name" >&2
   if "$bin" bench "$@" --json > "$dir/$name.part" 2> "$dir/$name.err"; then
@@ -32,6 +34,13 @@ sends() {
   measure "$dir" 02-send-128  send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchSend128 --size 128
   measure "$dir" 03-batch-32  send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchBatch --batch 32 --connections 8 --in-flight 4
   measure "$dir" 04-one-1k    send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchOne --connections 1 --in-flight 1
+}
+
+# transactions DIR WARMUP TARGET-FLAGS...: half messages and their commits
+transactions() {
+  local dir=$1 warm=$2; shift 2
+  measure "$dir" 07-tx-8x32   send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchTx --transaction --connections 8 --in-flight 32
+  measure "$dir" 08-tx-16x128 send "$@" --warmup "$warm" --duration "${seconds}s" --topic BenchTx --transaction --connections 16 --in-flight 128
 }
 
 # consumes DIR WARMUP-SECONDS ROUNDS TARGET-FLAGS...
@@ -83,5 +92,6 @@ apogee_mode() {
   start_apogee "$dir" --conf "$dir/broker.conf"
   sends "$results/$name" 1s --namesrv "$namesrv" --pid "$pid"
   consumes "$results/$name" 2 1 --namesrv "$namesrv" --pid "$pid"
+  transactions "$results/$name" 1s --namesrv "$namesrv" --pid "$pid"
   stop_apogee; rm -rf "$dir"
 }
