@@ -23,10 +23,11 @@ import (
 const (
 	laneConnections = 16
 	laneInFlight    = 32 // of each connection: more than the lane runs at once
-	lanePairs       = 5
-	laneWindow      = 700 * time.Millisecond
+	lanePairs       = 10
+	laneWindow      = 250 * time.Millisecond
 	laneDrain       = 100 * time.Millisecond // for what is under way when the load pauses or goes on
-	laneWorst       = 2.0                    // median of sends meanwhile, in multiples of the median without load
+	laneWorst       = 2.0                    // sends meanwhile, in multiples of sends without load
+	laneSlack       = 2.0                    // ms
 	laneRole        = "fill"
 )
 
@@ -45,8 +46,8 @@ func lanes(topic, group string) map[string]func(connection int) []byte {
 }
 
 // A full lane must not hold up sends: each is filled in turn, by a process that runs when nobody else would, for what is tested is the
-// broker and not the machine. Windows with and without load alternate. The medians are compared; the 99th percentiles are printed: on two
-// cores that have no idle moment the kernel's time slices decide them, and twice the one without load, the aim, is not met.
+// broker and not the machine. Short windows with and without load alternate. Median and 99th percentile stay within twice the ones without
+// load; laneSlack is what the kernel's time slices add on two cores that have no idle moment.
 func TestFilledLanesDoNotDelaySends(t *testing.T) {
 	_, c := harness.Own(t)
 	topic, group := newTopic(t, c, 1), unique(t)
@@ -74,34 +75,33 @@ func TestFilledLanesDoNotDelaySends(t *testing.T) {
 				fill.Process.Kill()
 				fill.Wait()
 			}()
-			var calm, filled, calm99, filled99, ratios []float64
+			var calm, filled []float64
 			for range lanePairs {
 				fill.Process.Signal(syscall.SIGSTOP)
-				without, without99 := window(t, conn, frame)
+				calm = append(calm, window(t, conn, frame)...)
 				fill.Process.Signal(syscall.SIGCONT)
-				with, with99 := window(t, conn, frame)
-				calm, filled, ratios = append(calm, without), append(filled, with), append(ratios, with/without)
-				calm99, filled99 = append(calm99, without99), append(filled99, with99)
+				filled = append(filled, window(t, conn, frame)...)
 			}
-			fmt.Printf("lane %s filled: sends take %.2f ms without, %.2f ms with, %.2f times; p99 %.2f and %.2f ms (medians of %d pairs)\n",
-				name, median(calm), median(filled), median(ratios), median(calm99), median(filled99), lanePairs)
-			if r := median(ratios); r > laneWorst {
-				t.Errorf("sends take %.2f times as long as without load, want at most %.1f", r, laneWorst)
+			for _, q := range []float64{0.5, 0.99} {
+				without, with := quantile(calm, q), quantile(filled, q)
+				fmt.Printf("lane %s filled: %g of the sends take up to %.2f ms without, %.2f ms with, %.2f times\n", name, q, without, with, with/without)
+				if with > laneWorst*without+laneSlack {
+					t.Errorf("%g of the sends take up to %.2f ms, without load %.2f ms: want at most %g times as long and %g ms", q, with, without, laneWorst, laneSlack)
+				}
 			}
 		})
 	}
 }
 
-func median(list []float64) float64 {
+func quantile(list []float64, q float64) float64 {
 	slices.Sort(list)
-	return list[len(list)/2]
+	return list[int(q*float64(len(list)))]
 }
 
-// window sends one message after the other and returns the median and the 99th percentile, ms.
-func window(t *testing.T, conn net.Conn, frame []byte) (p50, p99 float64) {
+// window sends one message after the other and returns how long each took, ms.
+func window(t *testing.T, conn net.Conn, frame []byte) (took []float64) {
 	t.Helper()
 	time.Sleep(laneDrain)
-	var took []float64
 	for began := time.Now(); time.Since(began) < laneWindow; {
 		at := time.Now()
 		if _, err := conn.Write(frame); err != nil {
@@ -110,8 +110,7 @@ func window(t *testing.T, conn net.Conn, frame []byte) (p50, p99 float64) {
 		readFrame(t, conn)
 		took = append(took, float64(time.Since(at))/1e6)
 	}
-	slices.Sort(took)
-	return took[len(took)/2], took[len(took)*99/100]
+	return took
 }
 
 // fillLane keeps a lane full until it is killed: BROKER LANE TOPIC GROUP.
