@@ -375,9 +375,7 @@ func TestRetentionTakesMessagesAlongThatWait(t *testing.T) {
 		}
 		handle := n.delays.RecallHandle(&last)
 		for round := range 8 {
-			for i := range 40 {
-				n.mustSend("T", 0, fmt.Sprint(i, strings.Repeat("x", 30<<10)))
-			}
+			n.fill()
 			time.Sleep(30 * time.Second)
 			if round == 5 {
 				before := n.timerState()
@@ -417,4 +415,87 @@ func TestRetentionTakesMessagesAlongThatWait(t *testing.T) {
 		n.wantCount(0)
 		n.stop()
 	})
+}
+
+// However often a message is appended again that asked for a delay, and whatever the view was made from: it comes at the millisecond that its
+// delay is over since it was sent, as it was sent.
+func TestADelayThatIsTakenAlongEndsAtItsMoment(t *testing.T) {
+	for property, value := range map[string]int64{message.PropTimerDelaySec: 3600, message.PropTimerDelayMS: 3_600_345} {
+		t.Run(property, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { takeAlong(t, property, value) })
+		})
+	}
+}
+
+func takeAlong(t *testing.T, property string, value int64) {
+	fs := vfs.NewMem()
+	retention := store.Retention{BytesMax: 512 << 10}
+	n := startRetainingNode(t, fs, delay.DefaultLevels(), retention)
+	defer func() { n.stop() }()
+	time.Sleep(123 * time.Millisecond)
+	sent := n.mustSendTimed("Late", property, value, "late")
+	due := sent.StoreTime + value
+	if property == message.PropTimerDelaySec {
+		due = sent.StoreTime + value*1000
+	}
+	position := sent.PhysicalOffset
+	for round := range 6 {
+		n.fill()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		at, copied := n.waits()
+		if at != due || copied <= position {
+			t.Fatalf("round %d: a copy at %d is due at %d ms; want one behind %d, due at %d", round, copied, at, position, due)
+		}
+		position = copied
+		n.stop()
+		if round%2 == 1 {
+			if err := fs.RemoveAll("store/view"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n = startRetainingNode(t, fs, delay.DefaultLevels(), retention)
+		if at, same := n.waits(); at != due || same != copied {
+			t.Fatalf("round %d: after the start the message at %d waits until %d, before it was %d until %d", round, same, at, copied, due)
+		}
+	}
+	time.Sleep(time.Until(time.UnixMilli(due - 1)))
+	synctest.Wait()
+	if got := n.read("Late"); len(got) > 0 {
+		t.Fatalf("it came a millisecond early")
+	}
+	time.Sleep(2 * time.Millisecond)
+	synctest.Wait()
+	got := n.read("Late")
+	if len(got) != 1 {
+		t.Fatalf("%d are delivered a millisecond late", len(got))
+	}
+	names := []string{}
+	for k := range message.Properties(got[0].Properties) {
+		names = append(names, string(k))
+	}
+	want := []string{"UNIQ_KEY", property, "TIMER_OUT_MS", "TIMER_ENQUEUE_MS", "TIMER_DEQUEUE_MS", message.PropCRC}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("delivered with %q: %s", got[0].Properties, diff)
+	}
+	if enqueued := string(message.Property(got[0].Properties, message.PropTimerEnqueue)); enqueued != fmt.Sprint(sent.StoreTime) {
+		t.Errorf("delivered as if sent at %s, it was %d", enqueued, sent.StoreTime)
+	}
+}
+
+// fill appends more than retention keeps.
+func (n *delayNode) fill() {
+	n.t.Helper()
+	for i := range 40 {
+		n.mustSend("T", 0, fmt.Sprint(i, strings.Repeat("x", 30<<10)))
+	}
+}
+
+// waits returns when the one message is due that waits for a moment, and where it stands in the log.
+func (n *delayNode) waits() (due, position int64) {
+	n.t.Helper()
+	if _, err := fmt.Sscanf(n.timerState(), "%16x%16x=", &due, &position); err != nil {
+		n.t.Fatalf("there waits %q: %v", n.timerState(), err)
+	}
+	return due, position
 }

@@ -2,6 +2,7 @@ package delay
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/apogeemq/apogee/broker/timer"
 	"github.com/apogeemq/apogee/message"
@@ -162,14 +163,20 @@ func (t *momentsShell) copyAgain(items []timer.Moment) error {
 	return err
 }
 
-// addCopy adds a stored record for a queue as it is.
+// addCopy adds a stored record for a queue as it is. It is stored at another time than the message was sent at, from which a delay counts:
+// the copy says when that was.
 func (d *delivery) addCopy(s *store.Store, raw []byte, queue *store.Queue) error {
 	r, err := decodeWhole(raw)
 	if err != nil {
 		return err
 	}
 	start := len(d.arena)
-	d.arena = message.AppendWithout(d.arena, r.Properties, message.PropCRC)
+	d.arena = message.AppendWithout(d.arena, r.Properties, message.PropTimerEnqueue, message.PropCRC)
+	bare := len(d.arena)
+	d.arena = message.AppendProperty(d.arena, message.PropTimerEnqueue, strconv.AppendInt(nil, since(&r), 10))
+	if len(d.arena)-start+message.CRCPropertySize > message.MaxPropertiesSize {
+		d.arena = d.arena[:bare] // rather up to a second late than not at all
+	}
 	r.Topic, r.Properties, r.PreparedOffset = timerTopic, d.arena[start:len(d.arena):len(d.arena)], r.PhysicalOffset
 	d.Entries = append(d.Entries, s.EntryFor(r, queue))
 	return nil

@@ -27,7 +27,8 @@ import (
 // How it is stored, as in RocketMQ: queue 0 of rmq_sys_wheel_timer, with TIMER_OUT_MS (the moment rounded to timerPrecisionMs), REAL_TOPIC
 // and REAL_QID. While it waits it is an entry of the state of kind "timer". At its moment it is appended to where it belongs, and its
 // prepared-offset field names the log position of what it replaces: that record ends the wait, in memory, in the view and in a replay
-// alike. A recall is a record there too, as RocketMQ's is (TIMER_DEL_UNIQKEY): it waits for nothing, and deletes at once.
+// alike. What retention appends again until then says with TIMER_ENQUEUE_MS from when on it has waited, so that its moment stays the same. A
+// recall is a record there too, as RocketMQ's is (TIMER_DEL_UNIQKEY): it waits for nothing, and deletes at once.
 //
 // Differences: messages are delivered at their moment, not at the end of its second; they are not rolled, so that no window bounds the
 // wait; there is no limit per slot, but one of all that waits, timerLiveBytesMax, with RocketMQ's answer. Recall is enabled unless
@@ -90,11 +91,21 @@ func timedDue(r *message.Record) int64 {
 	case message.Property(r.Properties, message.PropTimerDelete) != nil:
 		return atOnce
 	}
-	exact, err := moment(r.Properties, r.StoreTime)
+	exact, err := moment(r.Properties, since(r))
 	if err != nil {
 		exact = out
 	}
 	return min(max(exact, out), out+timerPrecisionMSMax)
+}
+
+// since returns from when on a record of the timers' topic has waited, ms: of a copy, what it says of the message that was sent, as a message
+// does that RocketMQ has rolled.
+func since(r *message.Record) int64 {
+	at, ok := protocol.ParseInt(message.Property(r.Properties, message.PropTimerEnqueue))
+	if !ok || at < 0 || at > r.StoreTime {
+		return r.StoreTime
+	}
+	return at
 }
 
 // Due returns when a record of the timers' topic is due, ms; false for one that waits for nothing, such as a recall.
@@ -177,7 +188,7 @@ func (d *Delays) WaitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
 			"timerLiveBytesMax is %d", d.timed.bytes.Load(), d.c.LiveBytesMax)
 	}
 	start := len(arena)
-	arena = message.AppendWithout(arena, e.Record.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropCRC)
+	arena = message.AppendWithout(arena, e.Record.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropTimerEnqueue, message.PropCRC)
 	arena = message.AppendProperty(arena, message.PropTimerOut, strconv.AppendInt(nil, d.out(at), 10))
 	arena = message.AppendProperty(arena, message.PropRealTopic, e.Record.Topic)
 	arena = message.AppendProperty(arena, message.PropRealQueueID, strconv.AppendInt(nil, int64(e.Record.QueueID), 10))
@@ -194,7 +205,7 @@ func (d *Delays) deliveredTimed(source *message.Record, arena []byte) []byte {
 	arena = message.AppendWithout(arena, source.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropCRC,
 		message.PropTimerEnqueue, message.PropTimerDequeue)
 	bare := len(arena)
-	arena = message.AppendProperty(arena, message.PropTimerEnqueue, strconv.AppendInt(nil, source.StoreTime, 10))
+	arena = message.AppendProperty(arena, message.PropTimerEnqueue, strconv.AppendInt(nil, since(source), 10))
 	arena = message.AppendProperty(arena, message.PropTimerDequeue, strconv.AppendInt(nil, d.c.Now().UnixMilli(), 10))
 	if len(arena)-start+message.CRCPropertySize > message.MaxPropertiesSize {
 		arena = arena[:bare] // rather than not at all
