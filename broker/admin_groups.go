@@ -19,7 +19,9 @@ import (
 //
 // What clients see: a change is answered once it is on disk. Attributes are changed by "+name": value and "-name", as in RocketMQ, where
 // only known names pass. A group that is deleted while its members are online comes back with its defaults at the next heartbeat, if
-// groups are made automatically. Differences: a list of groups is taken as a whole or not at all, and a wrong attribute is 29 there too.
+// groups are made automatically. groupRetryPolicy and consumeMessageOrderly are kept as they came and change nothing here: RocketMQ's broker
+// reads neither (its retries go by delay levels, and a request says whether it wants order); its proxy tells both to gRPC clients.
+// Differences: a list of groups is taken as a whole or not at all, and a wrong attribute is 29 there too.
 
 // permReadBit is the bit of "may not read" in a forbidden entry (PermName.INDEX_PERM_READ).
 const permReadBit = 2
@@ -142,6 +144,11 @@ func (b *Broker) readGroup(body []byte) (*protocol.SubscriptionGroupConfig, erro
 	}
 	if c.RetryQueues < 0 || c.RetryQueues > topicQueuesMax {
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "group %s: retryQueueNums=%d; 0 to %d are possible", c.GroupName, c.RetryQueues, topicQueuesMax)
+	}
+	if c.GroupRetryPolicy != nil {
+		if err := protocol.CheckRetryPolicy(*c.GroupRetryPolicy); err != nil {
+			return nil, protocol.Errorf(protocol.RespSystemError, "group %s: %s", c.GroupName, err)
+		}
 	}
 	var old map[string]string
 	if g := b.groups.known(c.GroupName); g != nil {

@@ -32,6 +32,7 @@ func adminSuccesses() []row {
 		{"", protocol.ReqDeleteExpiredCommitLog, nil, "", 0, ""},
 		{"", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","retryMaxTimes":3}`, 0, ""},
 		{"a bad attribute", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","attributes":{"+x":"1"}}`, protocol.RespSystemError, "unsupported key: x"},
+		{"a bad retry policy", protocol.ReqUpdateAndCreateSubscriptionGroup, nil, `{"groupName":"G2","groupRetryPolicy":{"customizedRetryPolicy":{"next":["x"]}}}`, fault, `"x" is no number`},
 		{"", protocol.ReqUpdateAndCreateSubscriptionGroupList, nil, `{"groupConfigList":[{"groupName":"G3"}]}`, 0, ""},
 		{"", protocol.ReqGetSubscriptionGroupConfig, fields{"group": "G2"}, "", 0, ""},
 		{"", protocol.ReqGetAllSubscriptionGroupConfig, nil, "", 0, ""},
@@ -180,7 +181,9 @@ func TestWhatAdministratorsChangeSurvivesARestart(t *testing.T) {
 	c := testConfig(vfs.NewMem())
 	n := startConfig(t, c)
 	n.send(sendFields, "m")
-	n.ok(protocol.ReqUpdateAndCreateSubscriptionGroup, nil, []byte(`{"groupName":"G","retryMaxTimes":3,"attributes":{"+priority.factor":"2"}}`), nil)
+	const policy = `{"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":100,"max":60000,"multiplier":3},"later":1}`
+	n.ok(protocol.ReqUpdateAndCreateSubscriptionGroup, nil, []byte(`{"groupName":"G","retryMaxTimes":3,"attributes":{"+priority.factor":"2"},
+		"consumeMessageOrderly":true,"groupRetryPolicy":`+policy+`}`), nil)
 	n.ok(protocol.ReqUpdateAndGetGroupForbidden, fields{"group": "G", "topic": "T", "readable": "false"}, nil, nil)
 	n.ok(protocol.ReqUpdateBrokerConfig, nil, []byte("maxMessageSize=3\nautoCreateTopicEnable=false"), nil)
 	n.ok(protocol.ReqInvokeBrokerToResetOffset, fields{"group": "G", "topic": "T", "timestamp": "-1", "isForce": "true"}, nil, nil)
@@ -191,6 +194,9 @@ func TestWhatAdministratorsChangeSurvivesARestart(t *testing.T) {
 	n.body(protocol.ReqGetSubscriptionGroupConfig, fields{"group": "G"}, &group)
 	if group.RetryMaxTimes != 3 || group.Attributes["priority.factor"] != "2" || !group.ConsumeEnable {
 		t.Errorf("group %+v", group)
+	}
+	if group.GroupRetryPolicy == nil || string(*group.GroupRetryPolicy) != policy || !group.ConsumeMessageOrderly {
+		t.Errorf("group %s, want the retry policy as it came, and order", protocol.MarshalBody(group))
 	}
 	var table protocol.GroupTable
 	n.body(protocol.ReqGetAllSubscriptionGroupConfig, nil, &table)

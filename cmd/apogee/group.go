@@ -246,14 +246,14 @@ func (f *groupFlags) add(c *cobra.Command) {
 	g := &f.config
 	fs.BoolVar(&g.ConsumeEnable, "consume", true, "the group may consume")
 	fs.BoolVar(&g.ConsumeBroadcastEnable, "broadcast", true, "its members may consume in broadcasting")
-	fs.BoolVar(&g.ConsumeMessageOrderly, "orderly", false, "its messages are delivered in order (FIFO)")
+	fs.BoolVar(&g.ConsumeMessageOrderly, "orderly", false, "gRPC clients of a RocketMQ proxy consume in order (FIFO); remoting clients decide it themselves")
 	fs.BoolVar(&g.ConsumeFromMinEnable, "from-min", true, "it may begin at the oldest message")
 	fs.Int32Var(&g.RetryMaxTimes, "retry-max", 16, "retries before a message becomes a dead letter")
 	fs.Int32Var(&g.RetryQueues, "retry-queues", 1, "queues of its retry topic on each broker; 0: no retries")
 	fs.Int64Var(&g.BrokerID, "read-from", 0, "broker id that it reads from")
 	fs.Int64Var(&g.WhichBrokerWhenSlow, "read-from-when-slow", 1, "broker id that it reads from when it is far behind")
 	fs.BoolVar(&g.NotifyConsumerIDsChanged, "notify-members", true, "members are told at once when one comes or goes")
-	fs.StringVar(&f.policy, "retry-policy", "", "groupRetryPolicy, as JSON")
+	fs.StringVar(&f.policy, "retry-policy", "", "groupRetryPolicy, as JSON: when gRPC clients of a RocketMQ proxy retry; retries of remoting clients go by delay levels")
 	fs.StringArrayVar(&f.attributes, "attribute", nil, "attribute, +name=value to set it or -name to remove it (repeatable)")
 }
 
@@ -282,8 +282,8 @@ func (f *groupFlags) apply(c *cobra.Command, g *protocol.SubscriptionGroupConfig
 	set("notify-members", func() { g.NotifyConsumerIDsChanged = n.NotifyConsumerIDsChanged })
 	if f.policy != "" {
 		raw := json.RawMessage(f.policy)
-		if !json.Valid(raw) {
-			return usagef("--retry-policy %q: is not JSON", f.policy)
+		if err := protocol.CheckRetryPolicy(raw); err != nil {
+			return usagef("--retry-policy: %v", err)
 		}
 		g.GroupRetryPolicy = &raw
 	}
