@@ -124,6 +124,7 @@ func (m *model) fetch(t *rapid.T) {
 		return
 	}
 	id, end := from, true
+	var runs []Run
 	for _, key := range slices.Sorted(maps.Keys(m.disk)) {
 		if !IsRun(key) || key < from.Key() {
 			continue
@@ -137,10 +138,9 @@ func (m *model) fetch(t *rapid.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.q.Fetch(r)
-		id = r.RunID
+		runs, id = append(runs, r), r.RunID
 	}
-	m.q.Fetched(id, end)
+	m.q.Fetched(runs, id, end)
 }
 
 // revive delivers again what is due, up to a crash, if there is one.
@@ -204,14 +204,14 @@ func (m *model) check(t *rapid.T) {
 	if next, _ := m.q.Next(); next != m.next {
 		t.Fatalf("next is %d, want %d", next, m.next)
 	}
-	if got := m.q.Low(); got > low || m.q.absent == 0 && got != low {
-		t.Fatalf("low is %d, want %d; %d runs are absent", got, low, m.q.absent)
+	if got := m.q.Low(); got > low || m.q.absent.count == 0 && got != low {
+		t.Fatalf("low is %d, want %d; %d runs are absent", got, low, m.q.absent.count)
 	}
 	if got := m.q.Deadline(); got > deadline {
 		t.Fatalf("the deadline is %d, want %d", got, deadline)
 	}
-	if len(m.q.runs) > 2*runsKept {
-		t.Fatalf("%d runs are in memory", len(m.q.runs))
+	if len(m.q.runs) > runsKept+1 || m.q.lows.Len() != len(m.q.runs) {
+		t.Fatalf("%d runs are in memory, with the lows of %d", len(m.q.runs), m.q.lows.Len())
 	}
 	onDisk := 0
 	for key, value := range m.disk {

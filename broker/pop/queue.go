@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"github.com/apogeemq/apogee/broker/timer"
 )
 
 // runsKept is how many runs of a queue are in memory; half as many are fetched at once. Tests have fewer.
@@ -34,14 +36,17 @@ type Run struct {
 // low returns the lowest offset that is not acknowledged.
 func (r *Run) low() int64 { return r.Start + int64(r.Left.first()) }
 
+// lows are runs by their lowest offset: to go through all at every change would take longer than the change.
+type lows = timer.Alarms[RunID]
+
 // Queue is what one group was given of one queue.
 type Queue struct {
 	next     int64 // offset behind what was handed out
 	known    bool  // next is
 	runs     []Run // in order: all up to horizon, and some behind it
-	absent   int   // runs that are not in memory
+	lows     lows  // of runs
+	absent   coarse
 	horizon  RunID // no absent run lies before it
-	floor    int64 // no absent run has a message before it that is not acknowledged
 	reviving []Run // being delivered again
 	batch    *Batch
 	last     int64 // time of the last ordered delivery
@@ -50,17 +55,17 @@ type Queue struct {
 // Next returns the offset to read at; ok is false for a queue that nothing was handed out of.
 func (q *Queue) Next() (offset int64, ok bool) { return q.next, q.known }
 
-// Low returns the lowest offset that is not acknowledged, or one below it while runs are absent.
+// Low returns the lowest offset that is not acknowledged; while runs are absent, or one below it.
 func (q *Queue) Low() int64 {
 	low := q.next
-	for i := range q.runs {
-		low = min(low, q.runs[i].low())
+	if first, ok := q.lows.First(); ok {
+		low = min(low, first)
 	}
 	for i := range q.reviving {
 		low = min(low, q.reviving[i].low())
 	}
-	if q.absent > 0 {
-		low = min(low, q.floor)
+	if q.absent.count > 0 {
+		low = min(low, q.absent.low())
 	}
 	if q.batch != nil {
 		low = min(low, q.batch.low())
@@ -70,7 +75,7 @@ func (q *Queue) Low() int64 {
 
 // Open returns how many deliveries are not acknowledged as a whole.
 func (q *Queue) Open() int {
-	n := len(q.runs) + q.absent + len(q.reviving)
+	n := len(q.runs) + q.absent.count + len(q.reviving)
 	if q.batch != nil {
 		n++
 	}
@@ -83,7 +88,7 @@ func (q *Queue) Deadline() int64 {
 	if len(q.runs) > 0 {
 		d = q.runs[0].Deadline
 	}
-	if q.absent > 0 {
+	if q.absent.count > 0 {
 		d = min(d, q.horizon.Deadline)
 	}
 	return d
@@ -132,6 +137,9 @@ func (q *Queue) Ack(w []Write, id RunID, offset int64) ([]Write, Outcome) {
 	w = append(w, r.write())
 	if r.Left.empty() {
 		q.runs = slices.Delete(q.runs, i, i+1)
+		q.lows.Remove(id)
+	} else {
+		q.lows.Set(id, r.low())
 	}
 	return w, Done
 }
@@ -157,6 +165,7 @@ func (q *Queue) Due(now int64, most int, skip func(*Run) bool) []Run {
 			return false
 		}
 		due = append(due, r)
+		q.lows.Remove(r.RunID)
 		return true
 	})
 	q.reviving = append(q.reviving, due...)
@@ -187,32 +196,41 @@ func (q *Queue) Reset(w []Write, offset int64) []Write {
 // Absent tells whether a run that Ack would not find may be one that has to be fetched.
 func (q *Queue) Absent(id RunID) bool {
 	_, found := q.find(id)
-	return !found && q.absent > 0 && id.compare(q.horizon) >= 0
+	return !found && q.absent.count > 0 && id.compare(q.horizon) >= 0
+}
+
+// Fetch takes a run that was absent into memory, where it is at least until the next one is.
+func (q *Queue) Fetch(r Run) {
+	q.trim() // not after: it may be the last one itself
+	q.take(r)
 }
 
 // Missing returns how many runs to fetch, in order and from the one named on, before Due is asked; 0 for none.
 func (q *Queue) Missing() (from RunID, count int) {
-	if i, _ := q.find(q.horizon); q.absent == 0 || i > runsKept/4 {
+	if i, _ := q.find(q.horizon); q.absent.count == 0 || i > runsKept/4 {
 		return from, 0
 	}
 	return q.horizon, runsKept / 2
 }
 
-// Fetch takes a run that was absent into memory.
-func (q *Queue) Fetch(r Run) {
+// Fetched takes the runs that were Missing. All up to id are in memory now; with end, there are no others.
+func (q *Queue) Fetched(runs []Run, id RunID, end bool) {
+	for i := range runs {
+		q.take(runs[i])
+	}
+	if q.horizon = id; end {
+		q.absent = coarse{}
+	}
+	q.trim()
+}
+
+// take has a run that was absent in memory.
+func (q *Queue) take(r Run) {
 	if _, found := q.find(r.RunID); found || slices.ContainsFunc(q.reviving, func(o Run) bool { return o.RunID == r.RunID }) {
 		return
 	}
 	q.put(r)
-	q.absent = max(0, q.absent-1)
-}
-
-// Fetched notes that all runs up to id are in memory; with end, that there are no others.
-func (q *Queue) Fetched(id RunID, end bool) {
-	if q.horizon = id; end {
-		q.absent = 0
-	}
-	q.trim()
+	q.absent.remove(r.low())
 }
 
 // find returns where a run is, or belongs.
@@ -228,20 +246,19 @@ func (q *Queue) insert(r Run) {
 func (q *Queue) put(r Run) {
 	i, _ := q.find(r.RunID)
 	q.runs = slices.Insert(q.runs, i, r)
+	q.lows.Set(r.RunID, r.low())
 }
 
 // trim lets the last runs go from memory when there are too many.
 func (q *Queue) trim() {
 	for len(q.runs) > runsKept {
 		last := q.runs[len(q.runs)-1]
+		q.runs[len(q.runs)-1] = Run{}
 		q.runs = q.runs[:len(q.runs)-1]
-		if q.absent == 0 {
-			q.horizon, q.floor = last.RunID, last.low()
-		}
-		if last.compare(q.horizon) < 0 {
+		q.lows.Remove(last.RunID)
+		if q.absent.count == 0 || last.compare(q.horizon) < 0 {
 			q.horizon = last.RunID
 		}
-		q.floor = min(q.floor, last.low())
-		q.absent++
+		q.absent.add(last.low())
 	}
 }

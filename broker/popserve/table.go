@@ -210,6 +210,7 @@ func (t *table) fetchMissing(q *queue) error {
 	}
 	end := last == ""
 	id := from
+	var runs []pop.Run
 	for _, key := range slices.Sorted(maps.Keys(entries)) {
 		entry := key[len(q.prefix):]
 		if !pop.IsRun(entry) || entries[key] == nil || key < q.prefix+from.Key() || !end && key > last {
@@ -219,10 +220,9 @@ func (t *table) fetchMissing(q *queue) error {
 		if err != nil {
 			return err
 		}
-		q.state.Fetch(r)
-		id = r.RunID
+		runs, id = append(runs, r), r.RunID
 	}
-	q.state.Fetched(id, end)
+	q.state.Fetched(runs, id, end)
 	return nil
 }
 
@@ -245,21 +245,34 @@ func (t *table) entries(q *queue, from string, count int) (entries map[string][]
 	return entries, last, err
 }
 
+// errForeign ends a reading of the state behind the entries of a queue.
+var errForeign = errors.New("of another queue")
+
 // clear puts the deletion of all of a queue's entries. The caller holds its lock.
 func (t *table) clear(q *queue) error {
 	const step = 4096
-	for from := q.prefix; from != ""; {
-		entries, last, err := t.entries(q, from, step)
+	under := map[string][]byte{} // what is on its way to the state
+	t.journal.Overlay(q.prefix, under)
+	for key, value := range under {
+		if value != nil {
+			t.journal.Put(key, nil)
+		}
+	}
+	for from, n := q.prefix, step; n == step; {
+		n = 0
+		err := t.v.store.StateFrom(kindPop, from, step, func(key string, _ []byte) error {
+			if n++; !strings.HasPrefix(key, q.prefix) {
+				return errForeign
+			}
+			t.journal.Put(key, nil)
+			from = key + "\x00"
+			return nil
+		})
+		if errors.Is(err, errForeign) {
+			return nil
+		}
 		if err != nil {
 			return err
-		}
-		for key, value := range entries {
-			if value != nil {
-				t.journal.Put(key, nil)
-			}
-		}
-		if from = last; last != "" {
-			from += "\x00"
 		}
 	}
 	return nil
