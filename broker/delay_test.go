@@ -38,17 +38,21 @@ func startDelayNode(t testing.TB, fs vfs.FS, levels delay.Levels) *delayNode {
 
 func startRetainingNode(t testing.TB, fs vfs.FS, levels delay.Levels, retention store.Retention) *delayNode {
 	t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
+	return startClockNode(t, fs, Config{DelayLevels: levels, Now: time.Now}, retention)
+}
+
+// startClockNode starts a broker with some of its options and a clock.
+func startClockNode(t testing.TB, fs vfs.FS, c Config, retention store.Retention) *delayNode {
+	t.Helper()
+	c.Cluster, c.Name, c.Permission, c.AutoCreateGroup, c.Logger = "c", "b", 6, true, slog.New(slog.DiscardHandler)
 	s, _, err := store.Open(store.Config{
 		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
-		Now: time.Now, Logger: quiet, DueTime: levels.DueTime, Retired: Retired, Pending: Pending, Import: ImportRocketMQ(false), Retention: retention,
+		Now: c.Now, Logger: c.Logger, DueTime: c.DelayLevels.DueTime, Retired: Retired, Pending: Pending, Import: ImportRocketMQ(false), Retention: retention,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := New(Config{
-		Cluster: "c", Name: "b", Permission: 6, AutoCreateGroup: true, DelayLevels: levels, Now: time.Now, Logger: quiet,
-	}, s)
+	b, err := New(c, s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,6 +89,31 @@ func TestTimedSendsAreRefused(t *testing.T) {
 	full.send(timed("TIMER_DELIVER_MS", "5"), "at once")
 }
 
+// With the option set as a user sets it: a year is taken, and one second more is not.
+func TestAMessageMayWaitForAYear(t *testing.T) {
+	const year = 365 * 24 * 3600
+	loaded, _, err := server.Load(server.Sources{Flags: map[string]string{"timer-max-delay-sec": fmt.Sprint(year)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, func(c *server.Config) { c.TimerMaxDelaySec = loaded.TimerMaxDelaySec })
+	timed := func(seconds int) fields {
+		return sendFields.with("properties", properties("UNIQ_KEY", "id", "TIMER_DELAY_SEC", fmt.Sprint(seconds)))
+	}
+	before := time.Now().Unix()
+	sent := n.send(timed(year), "in a year")
+	r := n.stored(sent)
+	if out, _ := protocol.ParseInt(message.Property(r.Properties, "TIMER_OUT_MS")); string(r.Topic) != message.TopicTimerWheel || out/1000-before < year-1 || out/1000-before > year+60 {
+		t.Errorf("in topic %s, until %d; it was sent at %d s", r.Topic, out, before)
+	}
+	waitFor(t, "the count", func() bool { return n.metric("apogee_timed_messages") == 1 })
+	n.run([]row{
+		{"beyond", protocol.ReqSendMessage, timed(year + 1), "m", protocol.RespMessageIllegal, "max delay 31536000000ms"},
+		{"its recall", protocol.ReqRecallMessage, fields{"topic": "T", "recallHandle": sent.RecallHandle}, "", protocol.RespSuccess, ""},
+	})
+	waitFor(t, "the recall", func() bool { return n.metric("apogee_timed_messages") == 0 })
+}
+
 // A producer recalls by the handle of the answer, or sends the deletion itself; what is not recalled comes, after a restart too.
 func TestRecallOverTheWire(t *testing.T) {
 	fs := vfs.NewMem()

@@ -33,6 +33,9 @@ import (
 // Differences: messages are delivered at their moment, not at the end of its second; they are not rolled, so that no window bounds the
 // wait; there is no limit per slot, but one of all that waits, timerLiveBytesMax, with RocketMQ's answer. Recall is enabled unless
 // recallMessageEnable says otherwise, which in RocketMQ it does by default.
+//
+// A moment is one of the wall clock, also where a delay was asked for. When it is set forward, what it has passed comes within a second; set
+// back, all waits until it shows the moment. What is sent while it shows an earlier time than the log's last record may come up to a second late.
 
 // KindMoments of the state: due time and log position of a message that waits, each 8 bytes big-endian -> size of its record, 4 bytes, and
 // the topic that it goes to; none of a recall, which goes nowhere.
