@@ -3,31 +3,15 @@ package broker_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/apogeemq/apogee/broker"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/protocol/hostile"
 	"github.com/apogeemq/apogee/server"
 )
-
-// hostileValues are put into every field that any request has, one at a time; "-" leaves it out.
-var hostileValues = []string{
-	"-", "", "-1", "2147483647", "2147483648", "-2147483648", "9223372036854775807", "-9223372036854775808", "9223372036854775808",
-	"no number", "\x00\x01\x02", "%RETRY%", "{{{{", strings.Repeat("x", 70_000),
-}
-
-// hostileBodies are put into every request.
-var hostileBodies = []string{
-	"", "\x00", "{", "[", "[]", "{}", "null", "0", `"text"`, "{\"a\":", "=", "=\n=\n", "\xff\xfe\xfd",
-	strings.Repeat("[", 100_000), strings.Repeat(`{"a":`, 100_000), strings.Repeat("{{", 50_000), strings.Repeat("0,", 300_000),
-	"[" + strings.Repeat("0,", 200_000) + "0]", strings.Repeat("a=b\n", 100_000),
-	`{"consumerDataSet":[null,{"subscriptionDataSet":[null]}],"producerDataSet":[null]}`,
-	`{"clientID":-1,"mqSet":[{"queueId":99999999999}]}`, `{"mqSet":null,"topicConfigList":[null,{}],"groupConfigList":[null,{},1]}`,
-	"\x7f\xff\xff\xff" + strings.Repeat("\xff", 40), "\x00\x00\x00\x17" + strings.Repeat("\xff", 40),
-}
 
 // fieldNames are those of all requests of rows, and the optional ones that no row has.
 func fieldNames(rows []row) []string {
@@ -79,7 +63,10 @@ func TestHostileFieldsAndBodies(t *testing.T) {
 			continue
 		}
 		covered[r.code] = true
-		n.hostileRow(r, names)
+		refused := r.code == protocol.ReqDeleteExpiredCommitLog || r.code == protocol.ReqResumeCheckHalfMessage
+		hostile.Check(t, hostile.Request{Code: r.code, Fields: r.f, Body: r.body, Refused: refused}, names, func(c *protocol.Command) (*protocol.Command, error) {
+			return n.client.Invoke(t.Context(), n.s.BrokerAddr(), c)
+		})
 	}
 	for _, r := range new(broker.Broker).Routes() {
 		if !covered[r.Code] {
@@ -88,54 +75,4 @@ func TestHostileFieldsAndBodies(t *testing.T) {
 	}
 	n.ok(protocol.ReqUpdateAndCreateTopic, topicFields.with("topic", "After"), nil, nil)
 	n.send(sendFields.with("topic", "After"), "still there")
-}
-
-// hostileRow sends a request with each hostile value in each field, and with each hostile body.
-func (n *node) hostileRow(r row, names []string) {
-	n.t.Helper()
-	for _, name := range names {
-		_, given := r.f[name]
-		for i, value := range hostileValues {
-			if !given && i%4 != 2 { // nearly always a field that the request does not have
-				continue
-			}
-			serialize := protocol.SerializeJSON
-			if i%2 == 1 {
-				serialize = protocol.SerializeBinary
-			}
-			n.hostile(serialize, r, r.f.with(name, value), r.body, name, value)
-		}
-	}
-	for _, body := range hostileBodies {
-		n.hostile(protocol.SerializeJSON, r, r.f, body, "", "")
-	}
-}
-
-// statusCodes are no refusals.
-var statusCodes = []protocol.ResponseCode{
-	protocol.RespSuccess, protocol.RespPullNotFound, protocol.RespPullRetryImmediately, protocol.RespPullOffsetMoved, protocol.RespQueryNotFound,
-	protocol.RespPollingTimeout, protocol.RespPollingFull,
-}
-
-func (n *node) hostile(s protocol.Serialization, r row, f fields, body, name, value string) {
-	n.t.Helper()
-	c := command(r.code, f, []byte(body))
-	c.Serialize = s
-	answer, err := n.client.Invoke(n.t.Context(), n.s.BrokerAddr(), c)
-	if err != nil {
-		n.t.Fatalf("%s with %.40q=%.40q and body %.40q: %v", r.code, name, value, body, err)
-	}
-	code, remark := protocol.ResponseCode(answer.Code), string(answer.Remark)
-	if slices.Contains(statusCodes, code) {
-		return
-	}
-	if !code.Known() || remark == "" {
-		n.t.Errorf("%s with %.40q=%.40q and body %.40q: code %s, remark %q", r.code, name, value, body, code, remark)
-	}
-	if r.code == protocol.ReqDeleteExpiredCommitLog || r.code == protocol.ReqResumeCheckHalfMessage {
-		return // refused whatever it says
-	}
-	if name != "" && value != "-" && !strings.Contains(remark, name) && !strings.Contains(remark, strings.TrimLeft(value[:min(len(value), 20)], "-")) && !strings.Contains(remark, fmt.Sprintf("%.20q", value)) {
-		n.t.Errorf("%s with %.40q=%.40q: %s %q does not say so", r.code, name, value, code, remark)
-	}
 }

@@ -11,6 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
+// wantNoAllocation is for readers whose results alias what they read: however it is made, it cannot cost memory.
+func wantNoAllocation(t *testing.T, what string, read func()) {
+	t.Helper()
+	if n := testing.AllocsPerRun(10, read); n != 0 {
+		t.Fatalf("%s allocates %v times", what, n)
+	}
+}
+
 func FuzzRecord(f *testing.F) {
 	for _, raw := range readGolden(f) {
 		f.Add(raw)
@@ -29,6 +37,7 @@ func FuzzRecord(f *testing.F) {
 		if n > len(b) || len(r.Body)+len(r.Topic)+len(r.Properties) > n {
 			t.Fatalf("%d bytes of %d", n, len(b))
 		}
+		wantNoAllocation(t, "Decode", func() { _, _, _ = Decode(b) })
 		_ = r.Verify(b[:n])
 		end, err := BodyEnd(b[:min(n, HeadSize)], n)
 		if err != nil {
@@ -72,6 +81,11 @@ func FuzzProperties(f *testing.F) {
 	}
 	f.Add([]byte("a\x01b\x02c\x02\x01d\x02e\x01\x02f\x01g\x01h"), "f")
 	f.Fuzz(func(t *testing.T, p []byte, name string) {
+		wantNoAllocation(t, "Properties", func() {
+			for range Properties(p) {
+			}
+			_ = Property(p, name)
+		})
 		first := map[string]string{}
 		pairs := 0
 		for k, v := range Properties(p) {
@@ -115,6 +129,7 @@ func FuzzBatch(f *testing.F) {
 				}
 				return
 			}
+			wantNoAllocation(t, "NextBatchItem", func() { _, _, _ = NextBatchItem(b) })
 			again, none, err := NextBatchItem(AppendBatchItem(nil, it))
 			if err != nil || len(none) != 0 {
 				t.Fatalf("%+v: %d bytes left, %v", it, len(none), err)

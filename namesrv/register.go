@@ -25,8 +25,8 @@ func (n *NameServer) registerBroker(c *call) (*remoting.Response, error) {
 	if err := c.decode(&h); err != nil {
 		return nil, err
 	}
-	if h.BodyCRC != 0 && h.BodyCRC != int32(crc32.ChecksumIEEE(c.Body)&0x7fffffff) {
-		return nil, protocol.Errorf(protocol.RespSystemError, "crc32 not match")
+	if crc := int32(crc32.ChecksumIEEE(c.Body) & 0x7fffffff); h.BodyCRC != 0 && h.BodyCRC != crc {
+		return nil, protocol.Errorf(protocol.RespSystemError, "crc32 not match: bodyCrc32 is %d, the body's is %d", h.BodyCRC, crc)
 	}
 	body, size, err := decodeRegistration(c.Body, h.Compressed)
 	if err != nil {

@@ -19,16 +19,6 @@ func addGolden(f *testing.F, part func(*Command, []byte) []byte) {
 	}
 }
 
-// every header type, for what a frame's fields may be decoded into.
-func everyHeader() []Header {
-	return []Header{
-		&SendHeader{}, &SendHeader{Short: true}, &SendResult{}, &PullHeader{}, &PullResult{}, &QueueHeader{}, &OffsetResult{},
-		&ConsumerOffsetHeader{}, &ConsumerOffsetHeader{Update: true}, &UnregisterClientHeader{}, &GroupHeader{}, &HeartbeatResult{},
-		&QueryMessageHeader{}, &ViewMessageHeader{}, &TopicHeader{}, &CreateTopicHeader{}, &RegisterBrokerHeader{}, &BrokerHeader{},
-		&KVHeader{}, &RouteHeader{}, &NotifyMinBrokerHeader{}, &RecallHeader{}, &RecallResult{},
-	}
-}
-
 func FuzzRecallHandle(f *testing.F) {
 	f.Add(RecallHandle{"T", "b", 1763720000001, "id"}.String())
 	f.Fuzz(func(t *testing.T, s string) {
@@ -41,6 +31,12 @@ func FuzzRecallHandle(f *testing.F) {
 		}
 	})
 }
+
+// A header copies each of its fields once, or quotes one in an error.
+const (
+	headerCopies     = 2
+	headersBytesMore = 64 << 10
+)
 
 func FuzzFrame(f *testing.F) {
 	addGolden(f, func(_ *Command, frame []byte) []byte { return frame })
@@ -65,8 +61,13 @@ func FuzzFrame(f *testing.F) {
 		if cap(c.unescaped) > 2*len(frame)+16 || len(c.Fields) > headerFieldsMax {
 			t.Fatalf("%d bytes became %d of text, %d fields", len(frame), cap(c.unescaped), len(c.Fields))
 		}
-		for _, h := range everyHeader() {
-			_ = DecodeHeader(c.Fields, h)
+		headers := everyHeader()
+		if n, most := allocated(func() {
+			for _, h := range headers {
+				_ = DecodeHeader(c.Fields, h)
+			}
+		}), headersBytesMore+headerCopies*len(frame)*len(headers); n > uint64(most) {
+			t.Fatalf("a frame of %d bytes became %d as headers, want at most %d", len(frame), n, most)
 		}
 		wantSameAgain(t, &c)
 	})
@@ -152,16 +153,31 @@ func FuzzStandardJSON(f *testing.F) {
 	})
 }
 
+// What a body may become: a few hundred bytes for each of its values, of which the shortest takes two bytes, in each of fastjson's two readings.
+const (
+	bodyBytesPerByte = 512
+	bodyBytesMore    = 64 << 10
+)
+
 func FuzzBodies(f *testing.F) {
 	addGolden(f, func(c *Command, _ []byte) []byte { return c.Body })
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, into := range []any{
-			&Heartbeat{}, &LockBatchBody{}, &LockBatchResult{}, &RegisterBrokerBody{}, &TopicRoute{}, &ClusterInfo{}, &ConsumerList{},
-			&TopicConfig{}, &SubscriptionGroupConfig{}, &BrokerMemberGroup{}, &KVTable{}, &TopicConfigList{}, &GroupConfigList{},
-			&CheckClientBody{}, &ConsumerStatus{}, &ResetOffsetBody{},
-		} {
+		all, most := everyBody(), uint64(len(body)*bodyBytesPerByte+bodyBytesMore)
+		read := func(into any) {
 			if UnmarshalBody(body, into) == nil {
 				MarshalBody(into)
+			}
+		}
+		if allocated(func() {
+			for _, into := range all {
+				read(into)
+			}
+		}) <= most {
+			return
+		}
+		for _, into := range everyBody() { // together they may need more
+			if n := allocated(func() { read(into) }); n > most {
+				t.Fatalf("%T: %d bytes became %d, want at most %d", into, len(body), n, most)
 			}
 		}
 	})
