@@ -230,26 +230,14 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 		kindOffsets:        f.takeOffset,
 		delay.KindLevels:   f.takeDelay,
 		popserve.KindModes: f.takeMode,
-		kindConfig: func(key string, value []byte) error {
-			f.lost = append(f.lost, fmt.Sprintf("the setting %s=%s, made while the broker ran: put it into broker.conf", key, value))
-			return nil
-		},
-		kindLocks: func(key string, _ []byte) error {
-			f.lost = append(f.lost, "a queue lock, which its consumer asks for again: "+strings.ReplaceAll(key, "\x00", " "))
-			return nil
-		},
 	}
 	for kind, fn := range take {
 		if err := s.State(kind, fn); err != nil {
 			return nil, nil, fmt.Errorf("state %s: %w", kind, err)
 		}
 	}
-	copies, err := s.CompactedCopies()
-	if err != nil {
-		return nil, nil, fmt.Errorf("compaction topics: %w", err)
-	}
-	if copies > 0 {
-		f.lost = append(f.lost, fmt.Sprintf("%d messages of compaction topics, the last of their keys, whose segments are gone: send them again", copies))
+	if err := f.listLost(s); err != nil {
+		return nil, nil, err
 	}
 	if err := leaveTransactions(s, f.offsets.Offsets); err != nil {
 		return nil, nil, err
@@ -263,6 +251,52 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 		fileOffsets: protocol.MarshalBody(f.offsets), fileLight: protocol.MarshalBody(f.offsets.light()), fileDelays: protocol.MarshalBody(f.delays),
 		fileModes: protocol.MarshalBody(f.modes),
 	}, f.lost, nil
+}
+
+// listLost tells what has no place in RocketMQ's files, and what becomes of it. Nothing is there for kinds that the log itself makes again.
+func (f *foreign) listLost(s *store.Store) error {
+	lines := []struct {
+		kind string
+		line func(key, value string) string
+	}{
+		{kindConfig, func(key, value string) string {
+			return fmt.Sprintf("the setting %s=%s, made while the broker ran: put it into broker.conf", key, value)
+		}},
+		{kindCold, func(group, value string) string {
+			return fmt.Sprintf("the limit of cold data of group %s, %s bytes: set it again with mqadmin updateColdDataFlowCtrGroupConfig", group, value)
+		}},
+		{kindFilters, func(key, _ string) string {
+			group, topic, _ := strings.Cut(key, "\x00")
+			return fmt.Sprintf("the SQL92 expression of group %s for topic %s, which comes again with its consumers' next heartbeats", group, topic)
+		}},
+		{kindLocks, func(key, _ string) string {
+			return "a queue lock, which its consumer asks for again: " + strings.ReplaceAll(key, "\x00", " ")
+		}},
+	}
+	for _, l := range lines {
+		err := s.State(l.kind, func(key string, value []byte) error {
+			f.lost = append(f.lost, l.line(key, string(value)))
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("state %s: %w", l.kind, err)
+		}
+	}
+	flying, err := popserve.InFlight(s)
+	if err != nil {
+		return fmt.Errorf("state of POP: %w", err)
+	}
+	for _, k := range flying {
+		f.lost = append(f.lost, fmt.Sprintf("what group %s has popped of topic %s, queue %d, and which of it is acknowledged: it is delivered again from the group's offset on", k.Group, k.Topic, k.Queue))
+	}
+	copies, err := s.CompactedCopies()
+	if err != nil {
+		return fmt.Errorf("compaction topics: %w", err)
+	}
+	if copies > 0 {
+		f.lost = append(f.lost, fmt.Sprintf("%d messages of compaction topics, the last of their keys, whose segments are gone: send them again", copies))
+	}
+	return nil
 }
 
 func (f *foreign) takeForbidden(key string, value []byte) error {

@@ -31,6 +31,9 @@ const (
 
 var errState = errors.New("not an entry of a queue's state")
 
+// IsNext tells whether an entry is the next offset, which a queue has even when nothing is in flight.
+func IsNext(entry string) bool { return entry == keyNext }
+
 func (q *Queue) writeNext() Write {
 	return Write{keyNext, binary.AppendUvarint(nil, uint64(q.next))}
 }

@@ -71,6 +71,18 @@ func parseKey(key string) (k Key, entry string, err error) {
 	return Key{parts[0], parts[1], int32(n)}, parts[3], nil
 }
 
+// InFlight returns the queues of which something is popped and neither acknowledged nor due again, in order.
+func InFlight(s *store.Store) (list []Key, err error) {
+	err = s.State(kindPop, func(key string, _ []byte) error {
+		k, entry, err := parseKey(key)
+		if err == nil && !pop.IsNext(entry) && (len(list) == 0 || list[len(list)-1] != k) {
+			list = append(list, k)
+		}
+		return err
+	})
+	return list, err
+}
+
 // load reads the state. What belongs to a group or topic that is gone is dropped.
 func (t *table) load() error {
 	gone := map[Key]bool{}

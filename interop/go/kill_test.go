@@ -22,6 +22,7 @@ import (
 
 const (
 	killRoundsDefault = 50
+	killRoundsAsync   = 3
 	killSenders       = 8
 	killQueues        = 4
 	killSendMax       = 500 * time.Millisecond // a request that died with its connection ends here
@@ -83,7 +84,17 @@ func (l *load) start(ctx context.Context, t *testing.T, c harness.Cluster, topic
 // TestKill9UnderLoad kills the broker with SIGKILL while it takes messages, KILL_ROUNDS times.
 // Whatever was acknowledged must be there, once, where the acknowledgement said.
 func TestKill9UnderLoad(t *testing.T) {
-	rounds := killRounds(t)
+	killUnderLoad(t, "synchronous", killRounds(t, killRoundsDefault))
+}
+
+// TestKill9UnderLoadInAsynchronousFlush does the same where an acknowledged message is written and not yet on disk: only a power cut may
+// take it.
+func TestKill9UnderLoadInAsynchronousFlush(t *testing.T) {
+	t.Setenv("APOGEE_FLUSH_DISK_TYPE", "ASYNC_FLUSH")
+	killUnderLoad(t, "asynchronous", killRounds(t, killRoundsAsync))
+}
+
+func killUnderLoad(t *testing.T, flush string, rounds int) {
 	s, c := harness.Own(t)
 	topic := newTopic(t, c, killQueues)
 	ctx, stop := context.WithCancel(t.Context())
@@ -127,17 +138,17 @@ func TestKill9UnderLoad(t *testing.T) {
 		t.Errorf("%d duplicates, though no send was repeated", duplicates)
 	}
 	slices.Sort(restarts)
-	line := fmt.Sprintf("kill9: rounds=%d acked=%d found=%d lost=%d duplicates=%d unacked_present=%d restart_p50=%dms max=%dms",
-		rounds, len(l.acked), len(l.acked)-lost, lost, duplicates, unacked,
+	line := fmt.Sprintf("kill9: %s flush, rounds=%d acked=%d found=%d lost=%d duplicates=%d unacked_present=%d restart_p50=%dms max=%dms",
+		flush, rounds, len(l.acked), len(l.acked)-lost, lost, duplicates, unacked,
 		restarts[len(restarts)/2].Milliseconds(), restarts[len(restarts)-1].Milliseconds())
 	fmt.Println(line)
 	t.Logf("%s tried=%d misplaced=%d", line, l.tried, misplaced)
 }
 
-func killRounds(t *testing.T) int {
+func killRounds(t *testing.T, short int) int {
 	text := os.Getenv("KILL_ROUNDS")
 	if text == "" {
-		return killRoundsDefault
+		return short
 	}
 	rounds, err := strconv.Atoi(text)
 	if err != nil || rounds < 1 {

@@ -66,7 +66,7 @@ func (d diskFS) Create(path string, size int64) (SegmentFile, error) {
 	if err != nil {
 		_ = f.Close()
 		_ = os.Remove(path)
-		return nil, fmt.Errorf("allocate %d bytes for %s: %w", size, path, err)
+		return nil, err
 	}
 	return f, nil
 }

@@ -3,7 +3,6 @@
 package commitlog
 
 import (
-	"fmt"
 	"os"
 )
 
@@ -26,7 +25,7 @@ func (diskFS) Create(path string, size int64) (SegmentFile, error) {
 	if err != nil {
 		_ = f.Close()
 		_ = os.Remove(path)
-		return nil, fmt.Errorf("allocate %d bytes for %s: %w", size, path, err)
+		return nil, err
 	}
 	return diskFile{f}, nil
 }

@@ -138,7 +138,7 @@ func (s *segments) makeSpare() error {
 	path := s.sparePath()
 	f, err := s.files.Create(path, s.segmentBytes)
 	if err != nil {
-		return err
+		return fmt.Errorf("allocate %d bytes for %s: %w", s.segmentBytes, path, err)
 	}
 	if err := f.Close(); err != nil {
 		return err
