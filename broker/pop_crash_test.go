@@ -22,7 +22,7 @@ import (
 
 // popClient pops topic T for group G, in virtual time, and knows what it may and may not be given.
 type popClient struct {
-	t      *testing.T
+	t      testing.TB
 	n      *delayNode
 	fs     *vfs.MemFS
 	random *rand.Rand
@@ -39,6 +39,11 @@ type heldMessage struct {
 
 func (c *popClient) start() {
 	c.n = startDelayNode(c.t, c.fs, delay.Levels{0})
+	c.settle()
+}
+
+// settle gives the broker the settings that a server would.
+func (c *popClient) settle() {
 	s := *c.n.live()
 	s.transferBytes, s.transferCount, s.pollWaitMax = 256<<10, 32, time.Minute
 	c.n.settings.Store(&s)
@@ -86,7 +91,23 @@ func (c *popClient) pop(invisible, poll time.Duration) (count int) {
 	if protocol.ResponseCode(resp.Code) != protocol.RespSuccess {
 		return 0
 	}
-	var h protocol.PopResult
+	list, h := c.messages("G", resp)
+	for _, m := range list {
+		body := m.body
+		if c.acked[body] {
+			c.t.Errorf("%s was acknowledged and is handed out again", body)
+		}
+		if until := c.until[body]; asked.Before(until) && time.Now().Before(until) {
+			c.t.Errorf("%s is handed out twice, %v before its time", body, time.Until(until))
+		}
+		c.until[body] = time.UnixMilli(h.PopTime).Add(invisible)
+	}
+	c.held = append(c.held, list...)
+	return len(list)
+}
+
+// messages reads what a group was given.
+func (c *popClient) messages(group string, resp *remoting.Response) (list []heldMessage, h protocol.PopResult) {
 	if err := protocol.DecodeHeader(resp.Fields, &h); err != nil {
 		c.t.Fatal(err)
 	}
@@ -100,24 +121,16 @@ func (c *popClient) pop(invisible, poll time.Duration) (count int) {
 			c.t.Fatal(err)
 		}
 		raw = raw[size:]
-		body, receipt, topic := string(r.Body), string(message.Property(r.Properties, message.PropPopCheckpoint)), "%RETRY%G_T"
+		receipt, topic := string(message.Property(r.Properties, message.PropPopCheckpoint)), "%RETRY%G_T"
 		if receipt == "" {
 			topic, receipt = "T", fmt.Sprint(start, " ", h.PopTime, " ", h.InvisibleMS, " ", h.ReviveQueue, " 0 b 0 ", r.QueueOffset)
 		}
-		if c.acked[body] {
-			c.t.Errorf("%s was acknowledged and is handed out again", body)
-		}
-		if until := c.until[body]; asked.Before(until) && time.Now().Before(until) {
-			c.t.Errorf("%s is handed out twice, %v before its time", body, time.Until(until))
-		}
-		c.until[body] = time.UnixMilli(h.PopTime).Add(invisible)
-		c.held = append(c.held, heldMessage{body, map[string]string{
-			"consumerGroup": "G", "topic": topic, "queueId": "0", "offset": fmt.Sprint(r.QueueOffset), "extraInfo": receipt,
+		list = append(list, heldMessage{string(r.Body), map[string]string{
+			"consumerGroup": group, "topic": topic, "queueId": "0", "offset": fmt.Sprint(r.QueueOffset), "extraInfo": receipt,
 		}})
-		count++
 	}
 	resp.Payload.Release()
-	return count
+	return list, h
 }
 
 // ack acknowledges one of the messages that it was ever given.

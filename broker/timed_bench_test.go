@@ -26,7 +26,7 @@ func openTimed(b *testing.B, dir string) *delayNode {
 	if err != nil {
 		b.Fatal(err)
 	}
-	broker, err := New(Config{Cluster: "c", Name: "b", Permission: 6, DelayLevels: levels, Now: time.Now, Logger: quiet}, s)
+	broker, err := New(Config{Cluster: "c", Name: "b", Permission: 6, AutoCreateGroup: true, DelayLevels: levels, Now: time.Now, Logger: quiet}, s)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func openTimed(b *testing.B, dir string) *delayNode {
 	return &delayNode{b, s, broker}
 }
 
-// fillTimed sends n messages that are due at random within a time from at on.
+// fillTimed sends messages, each for the moment that at gives; nil: for now.
 func (n *delayNode) fillTimed(count int, at func(i int) time.Time) {
 	n.t.Helper()
 	t, err := n.topics.ensure("T", 1)
@@ -52,10 +52,14 @@ func (n *delayNode) fillTimed(count int, at func(i int) time.Time) {
 		}}
 		for len(batch.Entries) < 500 && i < count {
 			p := message.AppendProperty(nil, message.PropUniqueKey, fmt.Appendf(nil, "%032d", i))
-			p = message.AppendProperty(p, message.PropTimerDeliver, strconv.AppendInt(nil, at(i).UnixMilli(), 10))
+			if at != nil {
+				p = message.AppendProperty(p, message.PropTimerDeliver, strconv.AppendInt(nil, at(i).UnixMilli(), 10))
+			}
 			e := n.store.EntryFor(message.Record{Topic: t.name, Body: body, Properties: p, BornHost: testHost, StoreHost: testHost}, t.queue(0))
-			if _, err := n.delays.WaitForMoment(&e, nil); err != nil {
-				n.t.Fatal(err)
+			if at != nil {
+				if _, err := n.delays.WaitForMoment(&e, nil); err != nil {
+					n.t.Fatal(err)
+				}
 			}
 			batch.Entries = append(batch.Entries, e)
 			i++
