@@ -369,8 +369,8 @@ func TestPopAndTransactionsHaveRocketMQsMetrics(t *testing.T) {
 		`rocketmq_pop_revive_in_message_total{` + node + `consumer_group="G",node_id="broker-a",node_type="broker",put_status="PUT_OK",revive_message_type="ACK",topic="T"}`: 1,
 		`rocketmq_pop_revive_retry_messages_total{` + node + `consumer_group="G",node_id="broker-a",node_type="broker",put_status="PUT_OK",topic="T"}`:                       2,
 		`rocketmq_pop_revive_lag{` + node + `node_id="broker-a",node_type="broker",queue_id="0"}`:                                                                            0,
-		`rocketmq_pop_revive_latency{` + node + `node_id="broker-a",node_type="broker",queue_id="0"}`:                                                                        0,
-		`rocketmq_finish_message_latency_bucket{` + node + `node_id="broker-a",node_type="broker",topic="T",le="5"}`:                                                         1,
+		`rocketmq_pop_revive_latency_milliseconds{` + node + `node_id="broker-a",node_type="broker",queue_id="0"}`:                                                           0,
+		`rocketmq_finish_message_latency_milliseconds_bucket{` + node + `node_id="broker-a",node_type="broker",topic="T",le="5"}`:                                            1,
 	} {
 		if got, found := n.findMetric(metric); got != want || !found {
 			t.Errorf("%s is %d, want %d", metric, got, want)

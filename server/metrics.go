@@ -25,27 +25,38 @@ var (
 	descCommitted  = topicDesc("rocketmq_commit_messages_total", "Half messages that were committed.")
 	descTiming     = topicDesc("rocketmq_timing_messages", "Messages that wait for a moment of their own. After a start they are counted in the course of seconds.")
 	descRolledBack = topicDesc("rocketmq_rollback_messages_total", "Half messages that were rolled back.")
-	descFinished   = topicDesc("rocketmq_finish_message_latency", "Seconds from the birth of half messages to their commit.")
+	descFinished   = topicDesc("rocketmq_finish_message_latency_milliseconds", "Seconds, whatever RocketMQ calls them, from the birth of half messages to their commit.")
 	descPopIn      = nodeDesc("rocketmq_pop_revive_in_message_total", "Deliveries by POP (CK), and messages of them that were acknowledged (ACK).",
 		"consumer_group", "topic", "revive_message_type", "put_status")
 	descPopRetry = nodeDesc("rocketmq_pop_revive_retry_messages_total", "Messages that were not acknowledged in time, and went to the retry topic.",
 		"consumer_group", "topic", "put_status")
 	descPopLag     = nodeDesc("rocketmq_pop_revive_lag", "Queues of groups with a delivery whose time is over.", "queue_id")
-	descPopLatency = nodeDesc("rocketmq_pop_revive_latency", "For how many ms the oldest delivery has been overdue.", "queue_id")
+	descPopLatency = nodeDesc("rocketmq_pop_revive_latency_milliseconds", "For how many ms the oldest delivery has been overdue.", "queue_id")
 	descPopOpen    = nodeDesc("rocketmq_pop_checkpoint_buffer_size", "Deliveries by POP that are not acknowledged as a whole.")
+	descLag        = lagDesc("rocketmq_consumer_lag_messages", "Messages that a group has not acknowledged.")
+	descBehind     = lagDesc("rocketmq_consumer_lag_latency_milliseconds", "Age of the oldest of them.")
+	descInFlight   = lagDesc("rocketmq_consumer_inflight_messages", "Messages that a group was given, and has not acknowledged.")
+	descQueueing   = lagDesc("rocketmq_consumer_queueing_latency_milliseconds", "Age of the oldest message that a group was not given.")
+	descReady      = lagDesc("rocketmq_consumer_ready_messages", "Messages that a group was not given.")
 	descLog        = prometheus.NewDesc("apogee_log_position_bytes", "Positions in the commit log.", []string{"position"}, nil)
 )
 
-// nodeDesc describes one of RocketMQ's metrics, with its labels of the node.
+// nodeDesc describes one of RocketMQ's metrics, with its labels of the node. RocketMQ's exporter for Prometheus puts the unit behind the name
+// that its code has, where that says one: _milliseconds.
 func nodeDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, append([]string{"cluster", "node_type", "node_id"}, labels...), nil)
 }
 
 func topicDesc(name, help string) *prometheus.Desc { return nodeDesc(name, help, "topic") }
 
+func lagDesc(name, help string) *prometheus.Desc {
+	return nodeDesc(name, help, "consumer_group", "topic", "is_retry", "is_system")
+}
+
 func (brokerCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descMessages, descBytes, descCount, descLog, descDelayed, descTimed, descTimedBytes, descLate, descDead, descHalf, descCommitted, descRolledBack, descTiming,
-		descFinished, descPopIn, descPopRetry, descPopLag, descPopLatency, descPopOpen} {
+		descFinished, descPopIn, descPopRetry, descPopLag, descPopLatency, descPopOpen,
+		descLag, descBehind, descInFlight, descQueueing, descReady} {
 		ch <- d
 	}
 }
@@ -85,6 +96,7 @@ func (c brokerCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descRolledBack, prometheus.CounterValue, t.RolledBack)
 	}
 	c.collectPop(ch, &f.Popped)
+	c.collectLags(ch)
 	for topic, d := range f.Finished {
 		ch <- prometheus.MustNewConstHistogram(descFinished, d.Count, d.Sum, d.Buckets, c.b.Cluster(), "broker", c.b.Name(), topic)
 	}
@@ -113,5 +125,19 @@ func (c brokerCollector) collectPop(ch chan<- prometheus.Metric, p *broker.Poppe
 		put(descPopIn, prometheus.CounterValue, g.Delivered, g.Group, g.Topic, "CK", putOK)
 		put(descPopIn, prometheus.CounterValue, g.Acked, g.Group, g.Topic, "ACK", putOK)
 		put(descPopRetry, prometheus.CounterValue, g.Again, g.Group, g.Topic, putOK)
+	}
+}
+
+func (c brokerCollector) collectLags(ch chan<- prometheus.Metric) {
+	for _, l := range c.b.Lags() {
+		put := func(d *prometheus.Desc, n int64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), c.b.Cluster(), "broker", c.b.Name(),
+				l.Group, l.Topic, strconv.FormatBool(l.Retry), strconv.FormatBool(l.System))
+		}
+		put(descLag, l.Messages)
+		put(descBehind, l.BehindMS)
+		put(descInFlight, l.InFlight)
+		put(descQueueing, l.QueueingMS)
+		put(descReady, l.Ready)
 	}
 }

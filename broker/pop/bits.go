@@ -26,6 +26,13 @@ func (b *Bits) clear(i int) bool {
 
 func (b Bits) empty() bool { return len(b) == 0 }
 
+func (b Bits) count() (n int) {
+	for _, v := range b {
+		n += bits.OnesCount8(v)
+	}
+	return n
+}
+
 // first returns the least number of the set, which is not empty.
 func (b Bits) first() int {
 	i := 0

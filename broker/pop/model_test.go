@@ -207,6 +207,9 @@ func (m *model) check(t *rapid.T) {
 	if got := m.q.Low(); got > low || m.q.absent.count == 0 && got != low {
 		t.Fatalf("low is %d, want %d; %d runs are absent", got, low, m.q.absent.count)
 	}
+	if got := m.q.InFlight(); got != live {
+		t.Fatalf("%d messages are in flight, want %d", got, live)
+	}
 	if got := m.q.Deadline(); got > deadline {
 		t.Fatalf("the deadline is %d, want %d", got, deadline)
 	}

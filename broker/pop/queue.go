@@ -48,6 +48,7 @@ type Queue struct {
 	absent   coarse
 	horizon  RunID // no absent run lies before it
 	reviving []Run // being delivered again
+	left     int   // messages of all runs that are not acknowledged
 	batch    *Batch
 	last     int64 // time of the last ordered delivery
 }
@@ -78,6 +79,19 @@ func (q *Queue) Open() int {
 	n := len(q.runs) + q.absent.count + len(q.reviving)
 	if q.batch != nil {
 		n++
+	}
+	return n
+}
+
+// InFlight returns how many messages were handed out and are not acknowledged.
+func (q *Queue) InFlight() int {
+	n := q.left
+	if q.batch != nil {
+		for i := range q.batch.messages {
+			if !q.batch.messages[i].acked {
+				n++
+			}
+		}
 	}
 	return n
 }
@@ -134,6 +148,7 @@ func (q *Queue) Ack(w []Write, id RunID, offset int64) ([]Write, Outcome) {
 	if offset < r.Start || !r.Left.clear(int(offset-r.Start)) {
 		return w, Already
 	}
+	q.left--
 	w = append(w, r.write())
 	if r.Left.empty() {
 		q.runs = slices.Delete(q.runs, i, i+1)
@@ -174,7 +189,13 @@ func (q *Queue) Due(now int64, most int, skip func(*Run) bool) []Run {
 
 // Revived ends a run whose messages have been delivered again; the caller has recorded it.
 func (q *Queue) Revived(id RunID) {
-	q.reviving = slices.DeleteFunc(q.reviving, func(r Run) bool { return r.RunID == id })
+	q.reviving = slices.DeleteFunc(q.reviving, func(r Run) bool {
+		if r.RunID != id {
+			return false
+		}
+		q.left -= r.Left.count()
+		return true
+	})
 }
 
 // Refused takes back a run that could not be delivered again, with what is still left of it.
@@ -239,6 +260,7 @@ func (q *Queue) find(id RunID) (int, bool) {
 }
 
 func (q *Queue) insert(r Run) {
+	q.left += r.Left.count()
 	q.put(r)
 	q.trim()
 }

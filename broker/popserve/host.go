@@ -196,6 +196,19 @@ func (v *Service) Open() (deliveries, overdue, lateMS int64) {
 	return deliveries, overdue, lateMS
 }
 
+// Progress returns where a group reads on in a queue, and how many messages it was given and has not acknowledged; ok is false for a queue
+// that it has not popped.
+func (v *Service) Progress(k Key) (next, inFlight int64, ok bool) {
+	q := v.table.find(k)
+	if q == nil {
+		return 0, 0, false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	next, ok = q.state.Next()
+	return next, int64(q.state.InFlight()), ok
+}
+
 // Record writes what is not recorded yet.
 func (v *Service) Record() { v.table.journal.Record() }
 
