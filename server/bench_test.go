@@ -24,6 +24,37 @@ func BenchmarkSends(b *testing.B) {
 const benchRound, benchConnections = 64, 8
 
 func benchmarkSends(b *testing.B, size, batch int) {
+	turn := sendRounds(b, size, batch)
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	b.ResetTimer()
+	for sent := 0; sent < b.N; sent += benchRound * benchConnections {
+		turn()
+	}
+}
+
+// sendAllocationsMax is what a message may cost, in allocations: what a round and a group commit cost is shared by their messages, and a
+// message by itself costs nothing.
+const sendAllocationsMax = 0.5
+
+func TestAMessageIsSentWithoutAllocations(t *testing.T) {
+	for _, batch := range []int{1, 32} {
+		t.Run(fmt.Sprint("batches of ", batch), func(t *testing.T) {
+			turn := sendRounds(t, 1024, batch)
+			for range 20 { // what is kept for reuse is made first
+				turn()
+			}
+			each := testing.AllocsPerRun(100, turn) / (benchRound * benchConnections)
+			t.Logf("%.3f allocations a message", each)
+			if each > sendAllocationsMax {
+				t.Errorf("%.3f allocations a message, want at most %.1f", each, sendAllocationsMax)
+			}
+		})
+	}
+}
+
+// sendRounds starts a node and returns what sends rounds on all connections and reads the answers.
+func sendRounds(b testing.TB, size, batch int) (turn func()) {
 	c := server.DefaultConfig()
 	c.Dir, c.Listen, c.LogLevel = b.TempDir(), "127.0.0.1", "error"
 	c.NamesrvPort, c.BrokerPort, c.AdminPort = 0, 0, 0
@@ -34,7 +65,11 @@ func benchmarkSends(b *testing.B, size, batch int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close(context.Background())
+	b.Cleanup(func() {
+		if err := s.Close(context.Background()); err != nil {
+			b.Error(err)
+		}
+	})
 	var conns []net.Conn
 	var answers []*bufio.Reader
 	for range benchConnections {
@@ -42,12 +77,12 @@ func benchmarkSends(b *testing.B, size, batch int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer conn.Close()
+		b.Cleanup(func() { conn.Close() })
 		conns, answers = append(conns, conn), append(answers, bufio.NewReaderSize(conn, 256<<10))
 	}
 	requests := benchRound / batch
 	round := benchFrames(size, batch, requests)
-	turn := func() {
+	turn = func() {
 		for _, conn := range conns {
 			if _, err := conn.Write(round); err != nil {
 				b.Fatal(err)
@@ -60,12 +95,7 @@ func benchmarkSends(b *testing.B, size, batch int) {
 		}
 	}
 	turn() // makes the topic
-	b.SetBytes(int64(size))
-	b.ReportAllocs()
-	b.ResetTimer()
-	for sent := 0; sent < b.N; sent += benchRound * benchConnections {
-		turn()
-	}
+	return turn
 }
 
 // benchFrames encodes requests of a producer that sends properties as clients do.
@@ -96,7 +126,7 @@ func benchFrames(size, batch, requests int) (round []byte) {
 }
 
 // readAnswer reads the answer to a send, which must be a success.
-func readAnswer(b *testing.B, r *bufio.Reader) {
+func readAnswer(b testing.TB, r *bufio.Reader) {
 	head, err := r.Peek(10) // length 4, serialisation and header length 4, code 2
 	if err != nil {
 		b.Fatal(err)

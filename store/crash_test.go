@@ -2,7 +2,9 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -11,8 +13,13 @@ import (
 	"time"
 )
 
-// crashesChecked is how many of a run's crashes are recovered from, chosen at random.
-const crashesChecked = 16
+// A run crashes at every third operation, and crashesChecked of its crashes, chosen at random, are recovered from. With STORE_CRASHES=all
+// there are crashRuns runs instead, which together crash at every operation, and every crash is recovered from.
+const (
+	crashesChecked = 16
+	crashStride    = 3
+	crashRuns      = 10
+)
 
 // crashQueues is how many queues a crash test sends to.
 const crashQueues = 3
@@ -44,6 +51,7 @@ type crasher struct {
 	config func(*testDisk) Config
 	random *rand.Rand
 	stride int // of operations
+	phase  int // the first of them
 
 	store atomic.Pointer[Store]
 	acked atomic.Int64
@@ -60,7 +68,7 @@ func (c *crasher) crash(disk *testDisk, op string) {
 	defer c.mu.Unlock()
 	c.ops++
 	s := c.store.Load()
-	if c.ops%c.stride != 0 || s == nil {
+	if c.ops%c.stride != c.phase || s == nil {
 		return
 	}
 	now := crash{op: fmt.Sprint(op, " ", c.ops), acked: int(c.acked.Load()), flushed: s.log.Flushed()}
@@ -265,42 +273,54 @@ func (c *crasher) goOn(t *testing.T, x crash, disk *testDisk, sure int) {
 }
 
 func TestWhatWasAcknowledgedSurvivesAnyCrash(t *testing.T) {
+	every := os.Getenv("STORE_CRASHES") == "all"
 	for _, async := range []bool{false, true} {
 		for _, spares := range []string{"zeros", "stale", "recycled"} {
 			t.Run(fmt.Sprintf("async=%v/%s", async, spares), func(t *testing.T) {
 				t.Parallel()
-				seed := uint64(time.Now().UnixNano())
-				t.Logf("seed %d", seed)
-				c := &crasher{random: rand.New(rand.NewPCG(seed, 1)), stride: 3}
-				c.config = func(d *testDisk) Config {
-					config := memConfig(d)
-					config.Files, config.AsyncFlush, config.MultiDispatch = d.files(), async, true
-					config.FlushInterval, config.StageInterval = 3*time.Millisecond, 5*time.Millisecond
-					if spares == "recycled" { // retention makes spares of the oldest segments
-						config.Retention.BytesMax = 2 * config.SegmentBytes
-					}
-					return config
+				if !every {
+					crashAndRecover(t, async, spares, &crasher{stride: crashStride}, crashesChecked)
+					return
 				}
-				disk := newTestDisk()
-				if spares == "stale" {
-					disk.stale = staleSegment(t)
+				for phase := range crashRuns {
+					crashAndRecover(t, async, spares, &crasher{stride: crashRuns, phase: phase}, math.MaxInt)
 				}
-				batches := 160
-				if spares == "recycled" {
-					batches = 480
-				}
-				c.run(t, disk, batches)
-				if (c.first > 0) != (spares == "recycled") {
-					t.Fatalf("the log begins at %d", c.first)
-				}
-				c.random.Shuffle(len(c.crashes), func(i, j int) { c.crashes[i], c.crashes[j] = c.crashes[j], c.crashes[i] })
-				for _, x := range c.crashes[:min(len(c.crashes), crashesChecked)] {
-					c.verify(t, x)
-				}
-				t.Logf("%d operations, %d crashes", c.ops, len(c.crashes))
 			})
 		}
 	}
+}
+
+// crashAndRecover makes one run and recovers from up to most of its crashes.
+func crashAndRecover(t *testing.T, async bool, spares string, c *crasher, most int) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	c.random = rand.New(rand.NewPCG(seed, 1))
+	c.config = func(d *testDisk) Config {
+		config := memConfig(d)
+		config.Files, config.AsyncFlush, config.MultiDispatch = d.files(), async, true
+		config.FlushInterval, config.StageInterval = 3*time.Millisecond, 5*time.Millisecond
+		if spares == "recycled" { // retention makes spares of the oldest segments
+			config.Retention.BytesMax = 2 * config.SegmentBytes
+		}
+		return config
+	}
+	disk := newTestDisk()
+	if spares == "stale" {
+		disk.stale = staleSegment(t)
+	}
+	batches := 160
+	if spares == "recycled" {
+		batches = 480
+	}
+	c.run(t, disk, batches)
+	if (c.first > 0) != (spares == "recycled") {
+		t.Fatalf("the log begins at %d", c.first)
+	}
+	c.random.Shuffle(len(c.crashes), func(i, j int) { c.crashes[i], c.crashes[j] = c.crashes[j], c.crashes[i] })
+	for _, x := range c.crashes[:min(len(c.crashes), most)] {
+		c.verify(t, x)
+	}
+	t.Logf("%d operations, %d crashes", c.ops, len(c.crashes))
 }
 
 // staleSegment returns what a recycled segment holds: good records, but of other positions.

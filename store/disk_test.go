@@ -137,6 +137,36 @@ type testNames struct {
 	disk *testDisk
 }
 
+// Create reports a file of the view, a base or a mark, and what is written to it: segments are made beside.
+func (n *testNames) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := n.disk.before("create " + name); err != nil {
+		return nil, err
+	}
+	f, err := n.FS.Create(name, category)
+	return &testFile{f, n.disk, name}, err
+}
+
+// testFile reports the changes of a file that is no segment.
+type testFile struct {
+	vfs.File
+	disk *testDisk
+	name string
+}
+
+func (f *testFile) Write(p []byte) (int, error) {
+	if err := f.disk.before("write " + f.name); err != nil {
+		return 0, err
+	}
+	return f.File.Write(p)
+}
+
+func (f *testFile) Sync() error {
+	if err := f.disk.before("sync " + f.name); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
 func (n *testNames) Rename(from, to string) error {
 	if err := n.disk.before("rename " + to); err != nil {
 		return err
