@@ -6,12 +6,15 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -40,7 +43,7 @@ class DirectoryTest {
     private static final int MESSAGES = 200;
     private static final int LEVEL_30_SECONDS = 4;
     private static final int LEVEL_1_HOUR = 17;
-    private static final int LEAVE_SECONDS_MAX = 30;
+    private static final int COMMAND_SECONDS_MAX = 30;
     private static final int COMMIT_MILLIS = 500;
 
     /** When timed messages fall due: while Apogee has the directory, and when the original has it again. */
@@ -149,6 +152,7 @@ class DirectoryTest {
         } finally {
             end.end(original);
         }
+        inspect(dir);
 
         ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN, "--transaction-check-interval", "500ms", "--transaction-time-out", "1s",
             "--transaction-check-max", "100000");
@@ -294,11 +298,39 @@ class DirectoryTest {
         return messages.stream().map(m -> new String(m.getBody(), StandardCharsets.UTF_8)).collect(Collectors.toList());
     }
 
+    /** What {@code apogee inspect} says of a directory that only the original has had. */
+    private static void inspect(Path dir) throws Exception {
+        String data = dir.resolve("data").toString();
+        String summary = apogee(dir, 0, "inspect", "log", data, "--verify");
+        assertTrue(summary.contains("no damage: every checksum is right"), summary);
+        assertTrue(!summary.contains("checkpoint") && !summary.contains("a node runs on it"), summary);
+        Matcher total = Pattern.compile("^(\\d+) records, \\d+ bytes; the log ends at \\d+ ", Pattern.MULTILINE).matcher(summary);
+        assertTrue(total.find(), summary);
+        assertEquals(apogee(dir, 0, "inspect", "log", data, "--count", "0", "--json").lines().count(), Long.parseLong(total.group(1)), summary);
+        String messages = apogee(dir, 0, "inspect", "log", data, "--topic", TOPIC, "--count", "0", "--json");
+        for (int i = 0; i < MESSAGES; i++) {
+            assertTrue(messages.contains("\"first" + i + "\""), "first" + i + " is not shown: " + messages);
+        }
+        assertEquals(1, apogee(dir, 0, "inspect", "log", data, "--topic", TOPIC, "--key", "first7", "--count", "0", "--json").lines().count());
+        String halves = apogee(dir, 0, "inspect", "log", data, "--topic", "RMQ_SYS_TRANS_HALF_TOPIC", "--count", "0", "--json");
+        assertTrue(halves.contains("\"half\"") && halves.contains("\"committed\""), halves); // more when it has asked for one meanwhile
+        assertTrue(apogee(dir, 0, "inspect", "base", data).contains("no base"));
+        assertTrue(apogee(dir, 1, "inspect", "view", data).contains("there is no view, which only Apogee makes"));
+    }
+
     static void leave(Path dir) throws Exception {
-        Path log = dir.resolve("leave.log");
-        Process leave = new ProcessBuilder(ApogeeProcess.binary().getPath(), "leave", "--dir", dir.resolve("data").toString(), "--yes")
-            .redirectErrorStream(true).redirectOutput(log.toFile()).start();
-        assertTrue(leave.waitFor(LEAVE_SECONDS_MAX, TimeUnit.SECONDS), "apogee leave did not end");
-        assertEquals(0, leave.exitValue(), Files.readString(log));
+        apogee(dir, 0, "leave", "--dir", dir.resolve("data").toString(), "--yes");
+    }
+
+    /** Runs a command that ends with a status, and returns what it prints. */
+    private static String apogee(Path dir, int status, String... arguments) throws Exception {
+        Path log = dir.resolve(arguments[0] + ".log");
+        List<String> command = new ArrayList<>(List.of(ApogeeProcess.binary().getPath()));
+        command.addAll(List.of(arguments));
+        Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(log.toFile()).start();
+        assertTrue(process.waitFor(COMMAND_SECONDS_MAX, TimeUnit.SECONDS), () -> command + " did not end");
+        String output = Files.readString(log);
+        assertEquals(status, process.exitValue(), () -> command + ": " + output);
+        return output;
     }
 }
