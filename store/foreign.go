@@ -51,6 +51,12 @@ func (s *Store) finishImport(end int64) error {
 	return writeMark(s.c.FS, s.foreignEndPath(), end, true)
 }
 
+// foreignCrashed tells whether RocketMQ did not get to end: it removes this file when it does (StorePathConfigHelper.getAbortFile).
+func (s *Store) foreignCrashed() bool {
+	_, err := s.c.FS.Stat(s.c.path("abort"))
+	return err == nil
+}
+
 const (
 	// foreignUnitBytes is ConsumeQueue.CQ_STORE_UNIT_SIZE: log position 8, size 4, tags code 8.
 	foreignUnitBytes = 20
@@ -193,6 +199,13 @@ func (s *Store) Leave(config map[string][]byte) error {
 		if err := writeAside(s.c.FS, s.c.path("config", name), content, true); err != nil {
 			return err
 		}
+	}
+	// From here on it is RocketMQ's: what is ours goes in any order.
+	if err := s.c.FS.Remove(s.foreignEndPath()); err != nil {
+		return err
+	}
+	if err := syncDir(s.c.FS, s.c.path("state")); err != nil {
+		return err
 	}
 	names, err := s.c.FS.List(s.c.Dir)
 	if err != nil {

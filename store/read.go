@@ -199,9 +199,18 @@ func (s *Store) take(r *Result, e view.Entry, n int, limits ReadLimits, match Ma
 			return false, err
 		}
 	}
-	slices := len(r.Slices)
-	if r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins); err != nil {
-		r.Slices = r.Slices[:slices]
+	slices, last := len(r.Slices), []byte(nil)
+	if slices > 0 {
+		last = r.Slices[slices-1]
+	}
+	r.Slices, err = s.log.Slices(r.Slices, e.Position, int(e.Size), &r.pins)
+	if intact := err == nil && r.pins.Intact(e.Position, int(e.Size)); !intact {
+		if r.Slices = r.Slices[:slices]; slices > 0 {
+			r.Slices[slices-1] = last // it may have been made longer
+		}
+		if err == nil {
+			s.rotten(e.Position)
+		}
 		return false, err
 	}
 	r.Status = Found
@@ -213,6 +222,20 @@ func (s *Store) take(r *Result, e view.Entry, n int, limits ReadLimits, match Ma
 	r.Messages += n
 	return false, nil
 }
+
+// rotten reports a record that is not as it was written any more. Nobody is given it; what follows it is not touched.
+func (s *Store) rotten(position int64) {
+	if s.rots.Load() >= rottenMax {
+		return
+	}
+	if _, known := s.rot.LoadOrStore(position, true); !known {
+		s.rots.Add(1)
+		s.c.Logger.Error("a message in the log is damaged: it is passed over, and those behind it are served", "position", position)
+	}
+}
+
+// rottenMax bounds the damaged records that are remembered, and reported.
+const rottenMax = 1000
 
 // firstOffset returns the offset of the first message in a batch.
 func (s *Store) firstOffset(e view.Entry) (int64, error) {
@@ -335,6 +358,10 @@ func (s *Store) RecordAt(position int64) (r message.Record, raw []byte, err erro
 	if err != nil || r.PhysicalOffset != position || message.IsStateTopic(string(r.Topic)) {
 		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
 	}
+	if !s.log.Intact(raw, position) {
+		s.rotten(position)
+		return r, nil, fmt.Errorf("log position %d: %w: it is damaged", position, ErrNotFound)
+	}
 	return r, raw, nil
 }
 
@@ -363,6 +390,10 @@ func (s *Store) Look(position int64, pins *Pins) (r message.Record, raw []byte, 
 		raw = bytes.Join(slices, nil)
 	}
 	r, _, err = message.Decode(raw)
+	if err == nil && r.PhysicalOffset == position && !pins.Intact(position, size) {
+		s.rotten(position)
+		err = message.ErrChecksum
+	}
 	if err != nil || r.PhysicalOffset != position || message.IsStateTopic(string(r.Topic)) {
 		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
 	}

@@ -119,6 +119,8 @@ type Store struct {
 	staged  atomic.Int64 // position up to which the view is on disk
 	foreign int64        // log position before which RocketMQ wrote
 	damaged []commitlog.Gap
+	rot     sync.Map              // positions of records that were found damaged when they were read
+	rots    atomic.Int64          // how many
 	refused atomic.Pointer[error] // why no message is taken now
 	hold    atomic.Pointer[Hold]
 	ballast *ballast
@@ -204,7 +206,7 @@ func (s *Store) open() (rec Recovery, err error) {
 	s.log, err = commitlog.Open(commitlog.Options{
 		FS: s.c.FS, Files: s.c.Files, Dir: s.c.path("commitlog"), SpareDir: s.c.path("spare"),
 		SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: s.c.MemoryBytesMax, UnsyncedBytesMax: s.c.UnsyncedBytesMax,
-		AsyncFlush: s.c.AsyncFlush, Now: s.c.Now, ForeignEnd: foreignEnd,
+		AsyncFlush: s.c.AsyncFlush, Now: s.c.Now, ForeignEnd: foreignEnd, Whole: !known && !s.foreignCrashed(),
 	})
 	if err != nil {
 		return rec, err

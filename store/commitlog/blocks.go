@@ -17,6 +17,7 @@ type block struct {
 	data   []byte
 	pins   atomic.Int32 // readers that hold slices of data
 	dirty  bool         // guarded by blocks.mu: not yet whole and on disk
+	read   bool         // some of data was read from the disk, not written by this process
 	ahead  bool         // guarded by blocks.mu: read before somebody asked for it
 	ready  chan struct{}
 	err    error // set before ready is closed
@@ -192,7 +193,7 @@ func (c *blocks) insert(index int64) (*block, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &block{index: index, data: data, ready: make(chan struct{})}
+	b := &block{index: index, data: data, read: true, ready: make(chan struct{})}
 	b.pins.Add(1)
 	b.recent = c.lru.PushBack(b)
 	c.table[index] = b

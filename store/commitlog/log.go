@@ -27,6 +27,8 @@ type Options struct {
 	Now        func() time.Time // required
 	// ForeignEnd is the log position before which RocketMQ wrote: only there may a record lack the checksum of the whole record.
 	ForeignEnd int64
+	// Whole says that whoever wrote the log has closed it: it ends where no record follows, and nothing in it is torn.
+	Whole bool
 }
 
 const (

@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"sync"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -162,6 +163,32 @@ func (p *Pins) find(index int64) *block {
 		}
 	}
 	return nil
+}
+
+// Intact tells whether the pinned record at pos, n bytes long, is the one that was written there. What never left this process's memory is.
+func (p *Pins) Intact(pos int64, n int) bool {
+	step := int64(p.log.o.BlockBytes)
+	first := p.find(pos / step)
+	if at := int(pos % step); at+n <= p.log.o.BlockBytes {
+		return !first.read || p.log.Intact(first.data[at:at+n], pos)
+	}
+	raw, read := make([]byte, 0, n), false
+	for left := n; left > 0; left = n - len(raw) {
+		at := pos + int64(len(raw))
+		b := p.find(at / step)
+		read = read || b.read
+		raw = append(raw, b.data[at%step:min(at%step+int64(left), step)]...)
+	}
+	return !read || p.log.Intact(raw, pos)
+}
+
+// Intact tells whether raw is a record as it was written at pos.
+func (l *Log) Intact(raw []byte, pos int64) bool {
+	if pos >= l.o.ForeignEnd {
+		return len(raw) >= message.MinRecordSize && message.PhysicalOffsetOf(raw) == pos && verifyWhole(raw) == nil
+	}
+	_, err := check(raw, pos, l.o.ForeignEnd)
+	return err == nil
 }
 
 // appendMerged appends s, joining it to the last slice where it directly follows it in the same block.

@@ -9,8 +9,12 @@ import (
 	"github.com/apogeemq/apogee/message"
 )
 
-// scanChunkBytes is read at once; longer records grow the buffer.
-const scanChunkBytes = 1 << 20
+const (
+	// scanChunkBytes is read at once; longer records grow the buffer.
+	scanChunkBytes = 1 << 20
+	// scanAlignment is where reads begin, so that they can be direct.
+	scanAlignment = 4096
+)
 
 // errEnd says that no valid record begins at the scanner's position.
 var errEnd = errors.New("no record")
@@ -36,12 +40,13 @@ func (s *scanner) window(n int64) ([]byte, error) {
 	end := min(s.pos-s.pos%s.segmentBytes+s.segmentBytes, s.limit)
 	n = min(n, end-s.pos)
 	if s.pos < s.bufAt || s.pos+n > s.bufAt+int64(len(s.buf)) {
-		size := min(max(n, scanChunkBytes), end-s.pos)
+		from := s.pos - s.pos%scanAlignment
+		size := min((max(s.pos+n-from, scanChunkBytes)+scanAlignment-1)/scanAlignment*scanAlignment, end-from)
 		if int64(cap(s.buf)) < size {
 			s.buf = make([]byte, size)
 		}
-		s.buf, s.bufAt = s.buf[:size], s.pos
-		if err := s.read(s.buf, s.pos); err != nil {
+		s.buf, s.bufAt = s.buf[:size], from
+		if err := s.read(s.buf, from); err != nil {
 			s.buf = s.buf[:0]
 			return nil, err
 		}
@@ -203,8 +208,8 @@ type Recovery struct {
 }
 
 // Recover finds the end of the log, replaying the records from position from on, and makes the log ready for Append. flushed is a
-// lower bound of what was on stable storage: an invalid record below it is damage, not a torn tail. lastStoreTime is that of the
-// record before from.
+// lower bound of what was on stable storage: an invalid record below it is damage, not a torn tail, and so is one that what follows shows
+// to have been there (damaged). lastStoreTime is that of the record before from.
 func (l *Log) Recover(from, flushed, lastStoreTime int64, replay func(r *message.Record, raw []byte) error) (Recovery, error) {
 	first, limit := l.segments.bounds()
 	s := l.scanner(max(from, first), limit)
@@ -223,10 +228,13 @@ func (l *Log) Recover(from, flushed, lastStoreTime int64, replay func(r *message
 			return found, err
 		}
 		found.End = s.pos
-		if s.pos >= flushed && limit-s.pos <= l.o.inFlightMax()+2*l.o.SegmentBytes {
-			break
+		ok, serr := s.pos < flushed, error(nil)
+		if !ok {
+			ok, serr = l.damaged(s.pos, limit)
 		}
-		ok, serr := s.resync()
+		if ok && serr == nil {
+			ok, serr = s.resync()
+		}
 		if serr != nil {
 			return found, serr
 		}
@@ -244,6 +252,26 @@ func (l *Log) Recover(from, flushed, lastStoreTime int64, replay func(r *message
 		return found, err
 	}
 	return found, l.start(found.End)
+}
+
+// damaged tells whether a place without a valid record, of which it is not known that it ever was on stable storage, was there: a record
+// follows that nobody wrote before it was. That is one in a later segment, since a segment is synced when it is left; or one farther behind than
+// what is ever in flight. Nearer ones say nothing: of writes that were not synced a power cut leaves any subset.
+func (l *Log) damaged(pos, limit int64) (bool, error) {
+	if l.o.Whole {
+		return l.scanner(pos, limit).resync()
+	}
+	for _, from := range []int64{pos + l.o.inFlightMax(), l.segmentEnd(pos) - 1} {
+		if from+message.MinRecordSize > limit {
+			continue
+		}
+		// The log has no holes: where it goes on, a record begins within the length of the longest one.
+		stop := min(limit, (from+2*batchBytesMax)/scanAlignment*scanAlignment)
+		if found, err := l.scanner(from, stop).resync(); found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
 }
 
 // cut removes what a crash may have left behind the end: later segments go, and all that was ever in flight is zeroed and synced
@@ -292,6 +320,7 @@ func (l *Log) start(end int64) error {
 		if err != nil {
 			return err
 		}
+		b.read = true
 		if err := l.segments.readAt(b.data[:at], end-at); err != nil {
 			return err
 		}
