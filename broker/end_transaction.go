@@ -147,6 +147,11 @@ func (s *sendSink) decide(r *remoting.Request, q *endRequest) (decided bool, err
 		return false, err
 	}
 	known, list, found, err := b.half(q.offset)
+	if err == nil && !found {
+		if err = b.store.Writable(); err != nil { // what RocketMQ left pending may not have been taken over
+			return false, sendFailure(err)
+		}
+	}
 	if err != nil || !found || known.Position != q.position {
 		return false, err
 	}

@@ -79,7 +79,7 @@ func newTransactions(b *Broker) (*transactions, error) {
 		finished: traffic.NewHistograms(finishedTopicsMax, 5*time.Second, time.Minute, 10*time.Minute, time.Hour, 12*time.Hour, 24*time.Hour),
 	}
 	t.freed.L = &t.mu
-	if err := b.takeOverTransactions(); err != nil {
+	if err := b.takeOverTransactions(); err != nil && !errors.Is(err, store.ErrDamaged) { // the next start does, once the damage is accepted
 		return nil, err
 	}
 	err := b.eachHalf(transaction.Pending, 0, func(h *transaction.Half) bool {

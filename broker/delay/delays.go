@@ -1,6 +1,7 @@
 package delay
 
 import (
+	"errors"
 	"log/slog"
 	"math"
 	"sync"
@@ -49,7 +50,7 @@ func New(c Config) (d *Delays, err error) {
 	if d.levels, err = newLevelsShell(d); err != nil {
 		return nil, err
 	}
-	if err := d.importTimers(); err != nil {
+	if err := d.importTimers(); err != nil && !errors.Is(err, store.ErrDamaged) { // a damaged log is served; what waits in it, once the damage is accepted
 		return nil, err
 	}
 	d.timed = newMomentsShell(d)
