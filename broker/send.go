@@ -673,7 +673,7 @@ func sendFailure(err error) *protocol.Error {
 		return refusal
 	case errors.Is(err, store.ErrTooLarge):
 		return protocol.Errorf(protocol.RespMessageIllegal, "%s", err)
-	case errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrDamaged):
+	case errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrDamaged), errors.Is(err, store.ErrBehind):
 		return protocol.Errorf(protocol.RespServiceNotAvailable, "the broker cannot store messages: %s", err)
 	}
 	return protocol.Errorf(protocol.RespSystemError, "%s", err)

@@ -70,7 +70,7 @@ func Options() []Option {
 		size("mappedFileSizeCommitLog", "length of a log segment", func(c *Config) *int64 { return &c.SegmentBytes }),
 		size("memoryMax", "memory of the process; 0: an eighth of what there is", func(c *Config) *int64 { return &c.MemoryBytesMax }),
 		size("unsyncedBytesMax", "log that may be in flight to the disk", func(c *Config) *int64 { return &c.UnsyncedBytesMax }),
-		size("viewLagBytesMax", "log that may have to be replayed at a start", func(c *Config) *int64 { return &c.ViewLagBytesMax }),
+		size("viewLagBytesMax", "log from which on the view is brought to disk: a start replays at most twice as much", func(c *Config) *int64 { return &c.ViewLagBytesMax }),
 		{Key: "fileReservedTime", Usage: "how long messages are kept: hours, or a duration such as 90m; 0: for ever", set: setReserved},
 		size("logBytesMax", "most bytes of log that are kept, whole segments; 0: any", func(c *Config) *int64 { return &c.Retention.BytesMax }),
 		{Key: "diskSpaceCleanForciblyRatio", Usage: "percent of the disk in use from which on the oldest messages go whatever their age; 0: never", set: percent(func(c *Config) *float64 { return &c.Retention.CleanRatio })},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,11 @@ type shell struct {
 	retain     chan struct{}  // retention is to look at once
 	based      chan struct{}  // something was staged: a base may be due
 	closeOnce  sync.Once
+
+	stages   sync.Mutex // guards what follows
+	tried    sync.Cond  // a stage has ended
+	stageErr error      // of the last one
+	ended    bool       // no further one
 }
 
 // systemClock is the default of Config.Now.
@@ -38,6 +44,7 @@ const confirmQueue = 64
 
 func (s *Store) start() {
 	s.shell.stop = make(chan struct{})
+	s.shell.tried.L = &s.shell.stages
 	s.shell.confirm = make(chan []*Batch, confirmQueue)
 	s.shell.nudge = make(chan struct{}, 1)
 	s.shell.retain = make(chan struct{}, 1)
@@ -111,17 +118,53 @@ func (s *Store) stageIsDue() bool {
 func (s *Store) confirmGroup(batches []*Batch) {
 	s.log.Confirm(batches, s.apply)
 	if s.stageIsDue() {
-		select {
-		case s.shell.nudge <- struct{}{}:
-		default:
+		s.nudge()
+	}
+}
+
+func (s *Store) nudge() {
+	select {
+	case s.shell.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// viewIsBehind tells whether a start would have to replay more than twice viewLagBytesMax.
+func (s *Store) viewIsBehind() bool { return s.log.Confirmed()-s.staged.Load() > 2*s.c.ViewLagBytesMax }
+
+// awaitRoom returns why no message is taken. It holds senders back while the view is too far behind, so that replays and memory are bounded;
+// they are refused once a stage has failed.
+func (s *Store) awaitRoom() error {
+	if err := s.takesMessages(); err != nil || !s.viewIsBehind() {
+		return err
+	}
+	s.shell.stages.Lock()
+	defer s.shell.stages.Unlock()
+	for s.viewIsBehind() && !s.shell.ended {
+		at := s.staged.Load()
+		if err := s.shell.stageErr; err != nil {
+			return fmt.Errorf("%w, which is %d bytes ahead, viewLagBytesMax=%d: %w", ErrBehind, s.log.Confirmed()-at, s.c.ViewLagBytesMax, err)
+		}
+		s.nudge()
+		if s.shell.tried.Wait(); s.shell.stageErr == nil && s.staged.Load() == at {
+			break // there was nothing to stage
 		}
 	}
+	return nil
+}
+
+// staged tells those who wait that a stage has ended, or that there will be no further one.
+func (s *shell) staged(err error, ended bool) {
+	s.stages.Lock()
+	s.stageErr, s.ended = err, s.ended || ended
+	s.stages.Unlock()
+	s.tried.Broadcast()
 }
 
 // AppendNow is Append for a single record that somebody waits for: when the writer is idle, the caller's goroutine takes the record to
 // the disk and confirms it itself, which saves two wake-ups. Done may run before it returns.
 func (s *Store) AppendNow(b *Batch) error {
-	if err := s.takesMessages(); err != nil {
+	if err := s.awaitRoom(); err != nil {
 		return err
 	}
 	if err := s.log.AppendQuietly(b); err != nil {
@@ -203,10 +246,13 @@ func (s *Store) stager() {
 			}
 		case <-s.shell.nudge:
 		case <-s.shell.stop:
+			s.shell.staged(nil, true)
 			return
 		}
 		passed = 0
-		if err := s.stage(); err != nil {
+		err := s.stage()
+		s.shell.staged(err, false)
+		if err != nil {
 			s.c.Logger.Error("cannot bring the view to disk; it is kept in memory", "error", err)
 			continue
 		}

@@ -28,7 +28,7 @@ type Config struct {
 	UnsyncedBytesMax int64         // appended and not yet on disk; default 32 MiB
 	AsyncFlush       bool          // acknowledge what is written; fsync every FlushInterval
 	FlushInterval    time.Duration // default 500 ms (flushIntervalCommitLog)
-	ViewLagBytesMax  int64         // log that may have to be replayed at a start; default 256 MiB
+	ViewLagBytesMax  int64         // log from which on the view is brought to disk, half of what may have to be replayed at a start; default 256 MiB
 	StageInterval    time.Duration // default 5 s; while little happens, every twelfth
 	AcceptDamage     bool          // take appends although the middle of the log is damaged
 	MultiDispatch    bool          // records that name light queues stand in them as well; those that do already, do so whatever this is
@@ -103,6 +103,8 @@ var (
 	// ErrEnded: the queue was deleted meanwhile.
 	ErrEnded   = commitlog.ErrEnded
 	ErrDamaged = errors.New("the log is damaged in its middle")
+	// ErrBehind: the view cannot be brought to disk, and the log is as far ahead of it as it may be. It passes.
+	ErrBehind = errors.New("the view cannot follow the log")
 	// ErrVersion: view, base or a state record was written by a newer version.
 	ErrVersion = view.ErrVersion
 )
@@ -503,7 +505,7 @@ func (s *Store) LightTopics(prefix string) []string { return s.view.LightTopics(
 
 // Append appends a batch of messages; see commitlog.Log.Append.
 func (s *Store) Append(b *Batch) error {
-	if err := s.takesMessages(); err != nil {
+	if err := s.awaitRoom(); err != nil {
 		return err
 	}
 	return s.log.Append(b)

@@ -287,6 +287,7 @@ func (v vfsFiles) Create(path string, size int64) (SegmentFile, error) {
 	zeros := make([]byte, min(size, memoryChunkBytes))
 	for n := size; n > 0 && err == nil; n -= int64(len(zeros)) {
 		_, err = f.Write(zeros[:min(n, int64(len(zeros)))])
+		clear(zeros) // vfs may have changed them
 	}
 	if err == nil {
 		err = f.Sync()
