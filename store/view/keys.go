@@ -39,7 +39,7 @@ func hash[T, K string | []byte](topic T, kind string, key K) uint64 {
 
 type keyIndex struct {
 	mu          sync.RWMutex // guards what follows
-	pairs       []pair       // not in the database yet, in log order
+	pairs       []pair       // not in the database yet, in log order; those that are there are never changed
 	first, last int64        // store times of pairs
 }
 
@@ -94,15 +94,16 @@ func sortPairs(pairs []pair) []pair {
 // run first and newest message first within it, until fn returns false.
 func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bool) error {
 	v.keys.mu.RLock()
+	pairs, first, last := v.keys.pairs, v.keys.first, v.keys.last
+	v.keys.mu.RUnlock()
 	var recent []int64
-	if len(v.keys.pairs) > 0 && v.keys.first <= end && v.keys.last >= begin {
-		for _, p := range v.keys.pairs {
+	if first <= end && last >= begin { // not under the lock: millions of pairs take longer than appends may wait
+		for _, p := range pairs {
 			if p.hash == hash {
 				recent = append(recent, p.position)
 			}
 		}
 	}
-	v.keys.mu.RUnlock()
 	for _, p := range slices.Backward(recent) {
 		if !fn(p) {
 			return nil
