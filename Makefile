@@ -9,11 +9,12 @@ GO        ?= go
 DIR       ?= ./data
 FUZZTIME  ?= 10s
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT     = $(shell git rev-parse --short HEAD 2>/dev/null || echo none)
 PLATFORMS  = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 APOGEE_BIN = $(CURDIR)/bin/apogee
 GOTEST     = $(GO) test $(TESTFLAGS)
 # go test that keeps its results for `make compatibility`: $(call RECORD,NAME)
-RECORD     = $(CURDIR)/bin/gotest $(CURDIR)/out/results/$(1).json $(TESTFLAGS)
+RECORD     = COMMIT=$(COMMIT) $(CURDIR)/bin/gotest $(CURDIR)/out/results/$(1).json $(TESTFLAGS)
 
 .DEFAULT_GOAL := build
 
@@ -43,6 +44,7 @@ interop: ## The official Java clients and mqadmin against bin/apogee; needs a JD
 	@tools/need-jdk.sh
 	@$(MAKE) --no-print-directory build
 	@rm -rf interop/*/target/*-reports
+	@mkdir -p out/results && echo '{"Commit":"$(COMMIT)"}' >out/results/maven.json
 	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/java/pom.xml verify
 	APOGEE_BIN=$(APOGEE_BIN) mvn -B -ntp -f interop/mqadmin/pom.xml verify
 	$(BOTH) $(call RECORD,interop-both) -count=1 -timeout 10m -run 'TestChurn|TestSoak' .

@@ -48,7 +48,7 @@ type pull struct {
 var results = sync.Pool{New: func() any { return new(store.Result) }}
 
 func (b *Broker) pull(r *remoting.Request) (*remoting.Response, error) {
-	p := &pull{b: b, r: r}
+	p := &pull{b: b, r: r, h: protocol.PullHeader{CommitOffset: -1}} // none, if the request does not say
 	if err := r.Read(&p.h); err != nil {
 		return nil, err
 	}

@@ -164,10 +164,26 @@ func TestPullsAreRefused(t *testing.T) {
 		{"no match", pull, pullFields.with("subscription", "B"), "", protocol.RespPullRetryImmediately, "NO_MATCHED_MESSAGE"},
 		{"text as a number", pull, pullFields.with("queueOffset", "x"), "", protocol.RespSystemError, `<queueOffset> is not a long: "x"`},
 	}
-	for _, name := range []string{"consumerGroup", "topic", "queueId", "queueOffset", "maxMsgNums", "sysFlag", "commitOffset", "suspendTimeoutMillis", "subVersion"} {
+	for _, name := range []string{"consumerGroup", "topic", "queueId", "queueOffset", "maxMsgNums", "sysFlag"} {
 		rows = append(rows, row{"without " + name, pull, pullFields.with(name, "-"), "", protocol.RespSystemError, "the custom field <" + name + "> is null"})
 	}
 	n.run(rows)
+}
+
+// A pull without a commit offset commits none, one without a time to wait is not held, one without a version takes any subscription.
+func TestPullsWithoutWhatRocketMQDoesNotNeed(t *testing.T) {
+	n := startNode(t, nil)
+	n.send(sendFields, "first")
+	n.ok(protocol.ReqHeartBeat, nil, heartbeatBody("c1", "Seen", "T", "A", 5), nil)
+	const pull, query = protocol.ReqPullMessage, protocol.ReqQueryConsumerOffset
+	bare := pullFields.with("commitOffset", "-", "suspendTimeoutMillis", "-", "subVersion", "-")
+	n.run([]row{
+		{"bare", pull, bare, "", 0, "FOUND"},
+		{"a commit of nothing", pull, bare.with("sysFlag", "5"), "", 0, "FOUND"},
+		{"which is none", query, offsetFields.with("setZeroIfNotFound", "false"), "", protocol.RespQueryNotFound, ""},
+		{"a wait for nothing", pull, bare.with("sysFlag", "6", "queueOffset", "1"), "", protocol.RespPullNotFound, ""},
+		{"a subscription of any version", pull, bare.with("consumerGroup", "Seen", "sysFlag", "0", "subscription", "-"), "", 0, "FOUND"},
+	})
 }
 
 func TestOtherRequestsAreRefused(t *testing.T) {

@@ -94,7 +94,8 @@ const (
 	PullLite         = 1 << 4
 )
 
-// PullHeader is PULL_MESSAGE's and LITE_PULL_MESSAGE's (PullMessageRequestHeader).
+// PullHeader is PULL_MESSAGE's and LITE_PULL_MESSAGE's (PullMessageRequestHeader). CommitOffset, SuspendMS and SubVersion are left as they
+// were when a request does not have them: RocketMQ declares them as mandatory, but its decoder lets that pass.
 type PullHeader struct {
 	Group, Topic   string
 	LiteTopic      string // of the topic; empty: the topic itself
@@ -111,6 +112,7 @@ type PullHeader struct {
 }
 
 func (h *PullHeader) visit(v *visitor) {
+	written := need(v.writing)
 	v.str("consumerGroup", &h.Group, required)
 	v.str("topic", &h.Topic, required)
 	v.str("liteTopic", &h.LiteTopic, optional)
@@ -118,10 +120,10 @@ func (h *PullHeader) visit(v *visitor) {
 	v.i64("queueOffset", &h.QueueOffset, required)
 	v.i32("maxMsgNums", &h.MaxMessages, required)
 	v.i32("sysFlag", &h.SysFlag, required)
-	v.i64("commitOffset", &h.CommitOffset, required)
-	v.i64("suspendTimeoutMillis", &h.SuspendMS, required)
+	v.i64("commitOffset", &h.CommitOffset, written)
+	v.i64("suspendTimeoutMillis", &h.SuspendMS, written)
 	v.str("subscription", &h.Subscription, optional)
-	v.i64("subVersion", &h.SubVersion, required)
+	v.i64("subVersion", &h.SubVersion, written)
 	v.str("expressionType", &h.ExpressionType, optional)
 	v.i32("maxMsgBytes", &h.MaxBytes, optional)
 }

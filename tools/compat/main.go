@@ -4,7 +4,7 @@
 //	docs/compatibility.txt              the rows, kept by hand: see readList
 //	server/testdata/request_codes.txt   every request code of RocketMQ
 //	docs/UNSUPPORTED.md                 those that are not served; a test of package server holds it against the roles' tables
-//	out/results/*.json                  what gotest kept of the run
+//	out/results/*.json                  what gotest kept of the run, and of which commit the run was: all must be of one
 //	interop/*/target/*-reports/*.xml    what Maven did
 //
 // A row is proven if every test that it names passed. A test that is not there at all is an error. With -check nothing is written: the

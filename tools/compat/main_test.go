@@ -34,7 +34,8 @@ Timers
 | 37 | END_TRANSACTION | broker | planned: transactions |
 `,
 		"broker/a_test.go": "package broker\n\nfunc TestOneWay(t *testing.T) {}\n\nfunc TestNeverRun(t *testing.T) {}\n",
-		"out/results/unit.json": `{"Action":"pass","Package":"github.com/apogeemq/apogee/broker","Test":"TestOneWay"}
+		"out/results/unit.json": `{"Commit":"c0ffee"}
+{"Action":"pass","Package":"github.com/apogeemq/apogee/broker","Test":"TestOneWay"}
 {"Action":"pass","Package":"github.com/apogeemq/apogee/broker","Test":"TestSub"}
 {"Action":"pass","Package":"github.com/apogeemq/apogee/broker","Test":"TestSub/case"}
 {"Action":"fail","Package":"github.com/apogeemq/apogee/broker","Test":"TestBatch"}
@@ -64,6 +65,21 @@ func write(t *testing.T, files map[string]string) string {
 		}
 	}
 	return root
+}
+
+func TestResultsOfOneCommit(t *testing.T) {
+	for name, c := range map[string]struct{ file, want string }{
+		"the same":    {`{"Commit":"c0ffee"}`, ""},
+		"another one": {`{"Commit":"decaf"}`, "results of different commits: c0ffee (unit.json), decaf (maven.json); run make test interop on one"},
+		"none":        {`{"Action":"pass"}`, "maven.json: it does not say of which commit it is"},
+	} {
+		files := tree()
+		files["out/results/maven.json"] = c.file
+		_, err := generate(write(t, files))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
 }
 
 func TestPage(t *testing.T) {

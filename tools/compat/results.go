@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -31,10 +33,25 @@ func (o outcome) String() string {
 // results are the outcomes of a run.
 type results map[proof]outcome
 
+// commits are those that files of results name, each with one of the files: all must be of one commit.
+type commits map[string]string
+
+func (c commits) check() error {
+	if len(c) <= 1 {
+		return nil
+	}
+	var of []string
+	for commit, path := range c {
+		of = append(of, fmt.Sprintf("%s (%s)", commit, path))
+	}
+	slices.Sort(of)
+	return fmt.Errorf("results of different commits: %s; run make test interop on one", strings.Join(of, ", "))
+}
+
 func (r results) add(p proof, o outcome) { r[p] = max(r[p], o) }
 
 func readResults(root string) (results, error) {
-	r := results{}
+	r, from := results{}, commits{}
 	var errs []error
 	each := func(pattern string, read func(path string) error) {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
@@ -45,32 +62,44 @@ func readResults(root string) (results, error) {
 			}
 		}
 	}
-	each("out/results/*.json", r.readGo)
+	each("out/results/*.json", func(path string) error {
+		commit, err := r.readGo(path)
+		if commit == "" && err == nil {
+			err = errors.New("it does not say of which commit it is; make it again")
+		}
+		from[commit] = filepath.Base(path)
+		return err
+	})
 	each("interop/*/target/*-reports/TEST-*.xml", func(path string) error {
 		return r.readMaven("interop/"+filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(path)))), path)
 	})
-	return r, errors.Join(errs...)
+	return r, errors.Join(append(errs, from.check())...)
 }
 
-// readGo reads the events of go test -json.
-func (r results) readGo(path string) error {
+// readGo reads the events of go test -json, and the commit in front of them. The file that stands for Maven's reports has nothing else: make
+// interop deletes them before it writes that one.
+func (r results) readGo(path string) (commit string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
 	outcomes := map[string]outcome{"pass": passed, "fail": failed, "skip": skipped}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
-		var e struct{ Action, Package, Test string }
-		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Test == "" || outcomes[e.Action] == notRun {
-			continue // what is not JSON was printed by the go command itself
+		var e struct{ Action, Package, Test, Commit string }
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			continue // the go command itself printed it
+		}
+		commit = cmp.Or(e.Commit, commit)
+		if e.Test == "" || outcomes[e.Action] == notRun {
+			continue
 		}
 		suite := strings.TrimPrefix(strings.TrimPrefix(e.Package, modulePath), "/")
 		r.add(proof{suite, e.Test}, outcomes[e.Action])
 	}
-	return lines.Err()
+	return commit, lines.Err()
 }
 
 // readMaven reads a report of Surefire or Failsafe.

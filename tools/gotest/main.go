@@ -1,6 +1,6 @@
 // Command gotest runs `go test` and keeps its results for tools/compat:
 //
-//	gotest RESULTS.json [arguments of go test]
+//	COMMIT=what-is-tested gotest RESULTS.json [arguments of go test]
 //
 // It prints what go test prints: with -v all but when tests began, otherwise packages and what failed. With -v, where
 // that is far up, the tests that failed are printed again at the end of their package.
@@ -38,6 +38,9 @@ func run(results string, args []string, out io.Writer) error {
 		return err
 	}
 	defer file.Close()
+	if _, err := fmt.Fprintf(file, "{\"Commit\":%q}\n", os.Getenv("COMMIT")); err != nil {
+		return err
+	}
 	test := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	test.Stderr = os.Stderr
 	events, err := test.StdoutPipe()
