@@ -169,8 +169,9 @@ func (b *Broker) heartbeat(r *remoting.Request) (*remoting.Response, error) {
 	return nil, remoting.ErrLater
 }
 
-// joinConsumer enters a heartbeat of one group. differs: another member's heartbeat came between, so that this one's subscriptions may
-// not be the group's (heartbeat V2).
+// joinConsumer enters a heartbeat of one group. differs: this one's subscriptions may not be the group's (heartbeat V2), as another
+// member's heartbeat came between, or as it has none: after a restart, or once all members were gone. RocketMQ forgets the latter, and
+// its clients, which send subscriptions only when told, pull in vain.
 func (t *clientTable) joinConsumer(r *remoting.Request, h *protocol.Heartbeat, c *protocol.ConsumerData) (differs bool, n *notice) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -181,15 +182,16 @@ func (t *clientTable) joinConsumer(r *remoting.Request, h *protocol.Heartbeat, c
 	m.consumers[c.Group] = struct{}{}
 	g := t.consumers[c.Group]
 	if g == nil {
-		g = &consumerGroup{members: map[*remoting.Conn]*client{}, subscriptions: map[string]*subscription{}}
+		g = &consumerGroup{members: map[*remoting.Conn]*client{}, subscriptions: map[string]*subscription{}, fingerprint: h.Fingerprint}
 		t.consumers[c.Group] = g
 	}
-	differs = h.Fingerprint != 0 && g.fingerprint != 0 && g.fingerprint != h.Fingerprint
+	withoutSub := h.WithoutSub || h.IsWithoutSub
+	differs = h.Fingerprint != 0 && (g.fingerprint != h.Fingerprint || withoutSub && len(g.subscriptions) == 0)
 	g.fingerprint = h.Fingerprint
 	g.consumeType, g.model, g.fromWhere = c.ConsumeType, c.Model, c.FromWhere
 	joined := t.touch(g.members, r, h.ClientID)
 	subscribed := false
-	if !(h.WithoutSub || h.IsWithoutSub) {
+	if !withoutSub {
 		subscribed = g.subscribe(c.Subscriptions)
 	}
 	if joined || subscribed {

@@ -323,6 +323,17 @@ func TestHeartbeatWithoutSubscriptionsKeepsThem(t *testing.T) {
 		t.Error("the same fingerprint counts as a change")
 	}
 	n.run([]row{{"by the heartbeat's subscription", protocol.ReqPullMessage, pullFields.with("sysFlag", "0", "subscription", "-"), "", 0, "FOUND"}})
+	n.ok(protocol.ReqUnregisterClient, fields{"clientID": "c1", "consumerGroup": "G"}, nil, nil)
+	if h := beat(short); !h.SubscriptionChanged {
+		t.Error("a group without subscriptions is not told to send them")
+	}
+	n.run([]row{{"no heartbeat brought a subscription", protocol.ReqPullMessage, pullFields.with("sysFlag", "0", "subscription", "-"), "", protocol.RespSubscriptionNotExist, ""}})
+	if h := beat(full); h.SubscriptionChanged {
+		t.Error("the group's only subscriptions count as changed")
+	}
+	if h := beat(short); h.SubscriptionChanged {
+		t.Error("subscriptions that were sent again count as changed")
+	}
 	other := short
 	other.Fingerprint = 43
 	if h := beat(other); !h.SubscriptionChanged {
