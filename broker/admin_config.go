@@ -132,25 +132,25 @@ func (b *Broker) loadSettings() error {
 	return err
 }
 
-// fixed are the options that need a restart, with their values.
-func (b *Broker) fixed() map[string]string {
-	advertise := "" // clients are told the address that they reached
-	if b.c.Advertise.IsValid() {
-		advertise = b.c.Advertise.String()
-	}
+// fixed are the options that need a restart, with the values that are in force for who asks: addresses are as its clients are told them.
+func (b *Broker) fixed(asker *remoting.Conn) map[string]string {
+	host := b.storeHost(asker.LocalAddr()).Addr()
 	all := map[string]string{
-		"brokerClusterName": b.c.Cluster, "brokerName": b.c.Name, "brokerId": strconv.FormatInt(b.c.ID, 10), "brokerIP1": advertise,
+		"brokerClusterName": b.c.Cluster, "brokerName": b.c.Name, "brokerId": strconv.FormatInt(b.c.ID, 10), "brokerIP1": host.String(),
 		"listenPort": strconv.Itoa(b.port), "regionId": b.c.Region, "traceTopicEnable": strconv.FormatBool(b.c.TraceTopic),
 		"brokerRole": "ASYNC_MASTER", "messageDelayLevel": b.c.DelayLevels.String(),
 	}
 	for name, value := range b.c.Properties {
 		all[name] = value
 	}
+	if b.c.Host.NamesrvAddr != nil {
+		all["namesrvAddr"] = b.c.Host.NamesrvAddr(host)
+	}
 	return all
 }
 
-func (b *Broker) brokerConfig(*remoting.Request) (*remoting.Response, error) {
-	all := b.fixed()
+func (b *Broker) brokerConfig(r *remoting.Request) (*remoting.Response, error) {
+	all := b.fixed(r.Conn)
 	s := b.live()
 	for _, p := range properties() {
 		all[p.name] = p.get(s)
@@ -182,7 +182,7 @@ func (b *Broker) updateBrokerConfig(r *remoting.Request) (*remoting.Response, er
 	defer b.settingsMu.Unlock()
 	next := *b.live()
 	var mutations []store.Mutation
-	fixed, known := b.fixed(), properties()
+	fixed, known := b.fixed(r.Conn), properties()
 	for _, c := range changes {
 		name, value := c[0], c[1]
 		i := slices.IndexFunc(known, func(p property) bool { return p.name == name })

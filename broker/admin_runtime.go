@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
 
 	"github.com/apogeemq/apogee/broker/traffic"
@@ -26,6 +27,9 @@ type Host struct {
 	Lane func(remoting.Lane) (queued int, l remoting.LaneLimits) // requests that wait
 	// Queues returns the queues of a topic that consumers may read, on all brokers; nil: the broker knows none but its own.
 	Queues func(ctx context.Context, topic string) ([]protocol.MessageQueue, error)
+	// NamesrvAddr are the name servers that the broker is known to, host:port separated by semicolons: that of its own process, as reached by
+	// host, and those that it registers with. nil: it knows none.
+	NamesrvAddr func(host netip.Addr) string
 }
 
 func (b *Broker) runtimeInfo(*remoting.Request) (*remoting.Response, error) {

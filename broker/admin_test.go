@@ -210,7 +210,7 @@ func TestWhatAdministratorsChangeSurvivesARestart(t *testing.T) {
 		{"told once", protocol.ReqPullMessage, pullFields, "", protocol.RespSuccess, "FOUND"},
 	})
 	text := string(n.ok(protocol.ReqGetBrokerConfig, nil, nil, nil).Body)
-	for _, line := range []string{"maxMessageSize=3\n", "autoCreateTopicEnable=false\n", "brokerName=broker-a\n", "flushDiskType=SYNC_FLUSH\n"} {
+	for _, line := range []string{"maxMessageSize=3\n", "autoCreateTopicEnable=false\n", "brokerName=broker-a\n", "flushDiskType=SYNC_FLUSH\n", "brokerIP1=127.0.0.1\n", "namesrvAddr=" + n.s.NamesrvAddr() + "\n"} {
 		if !strings.Contains(text, line) {
 			t.Errorf("the configuration has no line %q:\n%s", line, text)
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,6 @@ func (c *Config) brokerProperties() map[string]string {
 	}
 	return map[string]string{
 		"roles":                             strings.Join(c.Roles, ","),
-		"namesrvAddr":                       c.NamesrvAddr,
 		"registerNameServerPeriod":          strconv.FormatInt(c.RegisterPeriod.Milliseconds(), 10),
 		"storePathRootDir":                  c.Dir,
 		"flushDiskType":                     flush,
@@ -49,9 +49,21 @@ func (c *Config) brokerProperties() map[string]string {
 
 // brokerHost is what the broker cannot know itself. A broker in memory has no disk.
 func (s *Server) brokerHost() broker.Host {
-	h := broker.Host{Dir: s.c.Dir, Queues: s.queues, Lane: func(l remoting.Lane) (int, remoting.LaneLimits) { return s.brokerServer.Lane(l) }}
+	h := broker.Host{Dir: s.c.Dir, Queues: s.queues, NamesrvAddr: s.nameServers, Lane: func(l remoting.Lane) (int, remoting.LaneLimits) { return s.brokerServer.Lane(l) }}
 	if s.c.FS == nil {
 		h.Disk = func() (int64, int64) { return diskBytes(s.c.Dir) }
 	}
 	return h
+}
+
+// nameServers are the name servers that know the broker, as RocketMQ's option namesrvAddr has them.
+func (s *Server) nameServers(host netip.Addr) string {
+	var all []string
+	if s.c.has(RoleNamesrv) {
+		all = append(all, netip.AddrPortFrom(host, s.namesrvServer.Addrs()[0].Port()).String())
+	}
+	if s.c.NamesrvAddr != "" {
+		all = append(all, s.c.NamesrvAddr)
+	}
+	return strings.Join(all, ";")
 }

@@ -248,7 +248,8 @@ func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.App
 	if err != nil {
 		return a, err
 	}
-	r := &baseReader{r: bufio.NewReader(f), left: int(st.Size()), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
+	size := int(st.Size())
+	r := &baseReader{r: bufio.NewReader(f), left: size, sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
 	head := r.take(len(baseMagic) + 1)
 	if r.err != nil {
 		return a, r.err
@@ -282,9 +283,12 @@ func readBase(fs vfs.FS, path string, fn func(view.BaseEntry) error) (a view.App
 			r.err = fn(view.BaseEntry{Key: key, Value: value})
 		}
 	}
-	want := r.sum.Sum32()
+	want, at := r.sum.Sum32(), size-r.left
 	if got := r.take(4); r.err == nil && be.Uint32(got) != want {
-		r.err = fmt.Errorf("checksum wrong")
+		r.err = fmt.Errorf("checksum wrong: the bytes before it have %08x, it is %08x", want, be.Uint32(got))
+	}
+	if r.err != nil {
+		r.err = fmt.Errorf("byte %d of %d: %w", at, size, r.err)
 	}
 	return a, r.err
 }
@@ -318,7 +322,7 @@ func (b *baseReader) take(n int) []byte {
 func (b *baseReader) length(limit uint32) int {
 	n := binary.BigEndian.Uint32(b.take(4))
 	if n > limit && b.err == nil {
-		b.err = fmt.Errorf("length %d", n)
+		b.err = fmt.Errorf("length %d, more than %d", n, limit)
 	}
 	if b.err != nil {
 		return 0

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,7 +34,8 @@ func TestMain(m *testing.M) {
 //	pop G T MS    pops a message of topic T as group G, invisible for so long; waitingpop G T waits for one
 //	await RE CMD  runs a command again until its output matches
 //	exits N CMD   runs a command that ends with status N
-//	flip FILE N   flips a bit of the byte at N
+//	flip FILE N   flips a bit of the byte at N; FILE may be a pattern
+//	base          sets BASE and BASE_POSITION to the newest base
 //	cut FILE N    leaves the first N bytes
 //	bytes FILE X  writes a file from hex digits
 //	ids FILE      sets UNIQUE_KEY and OFFSET_ID from a message as JSON
@@ -42,7 +45,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setupScript,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "half": sendHalf, "pop": popOnce, "waitingpop": waitToPop, "await": awaitOutput, "exits": exits, "flip": flipBit, "cut": cutFile},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"up": awaitReady, "member": joinGroup, "producer": joinProducers, "ids": readIDs, "bytes": writeBytes, "half": sendHalf, "pop": popOnce, "waitingpop": waitToPop, "await": awaitOutput, "exits": exits, "flip": flipBit, "base": findBase, "cut": cutFile},
 	})
 }
 
@@ -157,17 +160,35 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func flipBit(ts *testscript.TestScript, _ bool, args []string) {
-	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
-	ts.Check(err)
-	defer f.Close()
 	at, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
-	b := make([]byte, 1)
-	_, err = f.ReadAt(b, at)
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
 	ts.Check(err)
-	b[0] ^= 1
-	_, err = f.WriteAt(b, at)
+	if len(files) == 0 {
+		ts.Fatalf("no file %s", args[0])
+	}
+	for _, name := range files {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		ts.Check(err)
+		b := make([]byte, 1)
+		_, err = f.ReadAt(b, at)
+		ts.Check(err)
+		b[0] ^= 1
+		_, err = f.WriteAt(b, at)
+		ts.Check(err)
+		ts.Check(f.Close())
+	}
+}
+
+func findBase(ts *testscript.TestScript, _ bool, _ []string) {
+	files, err := filepath.Glob(ts.MkAbs("data/store/state/*.snap"))
 	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("there is no base")
+	}
+	base := filepath.Base(files[len(files)-1])
+	ts.Setenv("BASE", "data/store/state/"+base)
+	ts.Setenv("BASE_POSITION", strings.TrimLeft(strings.TrimSuffix(base, ".snap"), "0"))
 }
 
 func cutFile(ts *testscript.TestScript, _ bool, args []string) {

@@ -95,17 +95,28 @@ func open(fs vfs.FS, dir string, readOnly bool) (*View, error) {
 	o := databaseOptions(fs)
 	o.ReadOnly = readOnly
 	v.options = o
-	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
-		select {
-		case v.failed <- err:
-		default:
-		}
-	}}
+	var inUse atomic.Bool // until then, and in a look at it, damage is an error of the call that meets it
+	o.EventListener = &pebble.EventListener{
+		BackgroundError: func(err error) {
+			select {
+			case v.failed <- err:
+			default:
+			}
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			if inUse.Load() {
+				v.giveUp(info)
+			}
+		},
+	}
 	var err error
-	if v.db, err = pebble.Open(dir, o); err == nil {
+	if _, statErr := fs.Stat(v.brokenMark()); statErr == nil && !readOnly {
+		err = fmt.Errorf("%w: the node ended when it found that out", ErrBroken)
+	} else if v.db, err = pebble.Open(dir, o); err == nil {
 		if err = v.load(); err != nil {
 			_ = v.db.Close()
 		}
+		inUse.Store(!readOnly)
 	}
 	if pebble.IsCorruptionError(err) || errors.Is(err, iofs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", ErrBroken, err)
@@ -115,6 +126,34 @@ func open(fs vfs.FS, dir string, readOnly bool) (*View, error) {
 	}
 	v.end, v.partial = v.now.Position, v.now.LastRecord < 0
 	return v, nil
+}
+
+func (v *View) brokenMark() string { return v.fs.PathJoin(v.dir, "BROKEN") }
+
+// giveUp ends the process, as what Pebble's file holds is not what was written: the next start makes the view anew.
+func (v *View) giveUp(info pebble.DataCorruptionInfo) {
+	f, err := v.fs.Create(v.brokenMark(), vfs.WriteCategoryUnspecified)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	remedy := "start again, and it is made anew from base and log, which have all that was acknowledged"
+	if err != nil {
+		remedy = fmt.Sprintf("remove %s and start again (the mark for that cannot be written: %v)", v.dir, err)
+	}
+	panic(fmt.Sprintf("the view is damaged, %s: %v; see to its disk; %s", info.Path, info.Details, remedy))
+}
+
+// Verify reads all of the database; the error of the first block that is damaged names its file. It returns how many keys there are.
+func (v *View) Verify() (keys int64, err error) {
+	it, err := v.db.NewIter(nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for valid := it.First(); valid; valid = it.Next() {
+		keys++
+	}
+	return keys, it.Error()
 }
 
 // databaseOptions suit what is written: few large batches of entries that hardly compress (hashes, offsets) and are seldom rewritten.

@@ -20,7 +20,8 @@ import java.util.regex.Pattern;
  *   + LINE         a line of Apogee that the original does not print, on purpose
  * </pre>
  *
- * A line that ends in "..." after - or + stands for every line that begins so.
+ * A line that ends in "..." after - or + stands for every line that begins so; "- NAME = ..." for every option of the original whose
+ * name Apogee does not print.
  */
 final class MqadminStep {
     private static final Pattern WORD = Pattern.compile("'([^']*)'|(\\S+)");
