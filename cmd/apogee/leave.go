@@ -13,6 +13,7 @@ import (
 func newLeaveCommand() *cobra.Command {
 	var file, properties, dir string
 	var yes bool
+	var out output
 	c := &cobra.Command{
 		Use:   "leave",
 		Short: "Give a stopped node's directory back to RocketMQ",
@@ -26,6 +27,7 @@ func newLeaveCommand() *cobra.Command {
 	c.Flags().StringVar(&properties, "conf", "", "RocketMQ broker.conf of the node")
 	c.Flags().StringVar(&dir, "dir", "", "directory of the node's data")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	out.flag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		flags := map[string]string{}
 		if dir != "" {
@@ -41,6 +43,9 @@ func newLeaveCommand() *cobra.Command {
 		store, lost, err := server.Leave(config, slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 		if err != nil {
 			return err
+		}
+		if out.json {
+			return out.writeJSON(c.OutOrStdout(), map[string]any{"store": store, "lost": append([]string{}, lost...)})
 		}
 		fmt.Fprintf(c.OutOrStdout(), "%s is RocketMQ's: start it with storePathRootDir=%s.\n", store, store)
 		if len(lost) > 0 {

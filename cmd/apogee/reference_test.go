@@ -35,6 +35,21 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	}
 }
 
+func TestEveryCommandPrintsJSON(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if !c.HasAvailableSubCommands() && c.Name() != "help" && c.Flags().Lookup("json") == nil {
+			t.Errorf("%s has no --json", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			if sub.Name() != "completion" {
+				walk(sub)
+			}
+		}
+	}
+	walk(newRootCommand())
+}
+
 //go:embed testdata/against_rocketmq.md
 var againstRocketMQ string // what interop/mqadmin's CommandLineTest finds out
 
@@ -79,7 +94,11 @@ func describe(b *strings.Builder, c *cobra.Command) {
 		fmt.Fprintf(b, "\n```\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(c.Example, "  "), "\n  ", "\n"))
 	}
 	if c.Name() == "start" {
-		fmt.Fprint(b, "\n`apogee start --help` lists the settings.\n")
+		own := (&cobra.Command{}).Flags()
+		for _, name := range []string{"config", "conf", "in-memory", "json"} {
+			own.AddFlag(c.Flags().Lookup(name))
+		}
+		fmt.Fprintf(b, "\n```\n%s```\n\n`apogee start --help` lists the settings, each of which is a flag, too.\n", own.FlagUsagesWrapped(120))
 		return
 	}
 	if usages := c.NonInheritedFlags().FlagUsagesWrapped(120); usages != "" {
