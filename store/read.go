@@ -358,7 +358,7 @@ func (s *Store) RecordAt(position int64) (r message.Record, raw []byte, err erro
 	if err != nil || r.PhysicalOffset != position || message.IsStateTopic(string(r.Topic)) {
 		return r, nil, fmt.Errorf("log position %d: %w", position, ErrNotFound)
 	}
-	if !s.log.Intact(raw, position) {
+	if !s.log.Intact(raw) {
 		s.rotten(position)
 		return r, nil, fmt.Errorf("log position %d: %w: it is damaged", position, ErrNotFound)
 	}

@@ -170,7 +170,7 @@ func (p *Pins) Intact(pos int64, n int) bool {
 	step := int64(p.log.o.BlockBytes)
 	first := p.find(pos / step)
 	if at := int(pos % step); at+n <= p.log.o.BlockBytes {
-		return !first.read || p.log.Intact(first.data[at:at+n], pos)
+		return !first.read || p.log.Intact(first.data[at:at+n])
 	}
 	raw, read := make([]byte, 0, n), false
 	for left := n; left > 0; left = n - len(raw) {
@@ -179,16 +179,23 @@ func (p *Pins) Intact(pos int64, n int) bool {
 		read = read || b.read
 		raw = append(raw, b.data[at%step:min(at%step+int64(left), step)]...)
 	}
-	return !read || p.log.Intact(raw, pos)
+	return !read || p.log.Intact(raw)
 }
 
-// Intact tells whether raw is a record as it was written at pos.
-func (l *Log) Intact(raw []byte, pos int64) bool {
-	if pos >= l.o.ForeignEnd {
-		return len(raw) >= message.MinRecordSize && message.PhysicalOffsetOf(raw) == pos && verifyWhole(raw) == nil
+// Intact tells whether raw is a record as it was written. What compaction has copied stands elsewhere than it says, and has its own checksum, or
+// RocketMQ's of the body.
+func (l *Log) Intact(raw []byte) bool {
+	if len(raw) < message.MinRecordSize {
+		return false
 	}
-	_, err := check(raw, pos, l.o.ForeignEnd)
-	return err == nil
+	if verifyWhole(raw) == nil {
+		return true
+	}
+	if message.PhysicalOffsetOf(raw) >= l.o.ForeignEnd {
+		return false
+	}
+	r, n, err := message.Decode(raw)
+	return err == nil && n == len(raw) && r.Verify(raw) == nil
 }
 
 // appendMerged appends s, joining it to the last slice where it directly follows it in the same block.
