@@ -167,10 +167,7 @@ func aYear(t *testing.T, property string, value int64) {
 	defer func() { n.stop() }()
 	time.Sleep(123 * time.Millisecond)
 	sent := n.mustSendTimed("Late", property, value, "late")
-	due := sent.StoreTime + value
-	if property == message.PropTimerDelaySec {
-		due = sent.StoreTime + value*1000
-	}
+	due := dueAfter(sent, property, value)
 	refused := make(chan error, 1)
 	n.sendTimed("Late", message.PropTimerDelaySec, 365*86_400+1, "beyond", func(_ *message.Record, err error) { refused <- err })
 	if err := <-refused; err == nil {

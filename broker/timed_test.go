@@ -427,6 +427,14 @@ func TestADelayThatIsTakenAlongEndsAtItsMoment(t *testing.T) {
 	}
 }
 
+// dueAfter is when a message comes, ms, that was sent with a delay.
+func dueAfter(sent message.Record, property string, value int64) int64 {
+	if property == message.PropTimerDelaySec {
+		value *= 1000
+	}
+	return sent.StoreTime + value
+}
+
 func takeAlong(t *testing.T, property string, value int64) {
 	fs := vfs.NewMem()
 	retention := store.Retention{BytesMax: 512 << 10}
@@ -434,10 +442,7 @@ func takeAlong(t *testing.T, property string, value int64) {
 	defer func() { n.stop() }()
 	time.Sleep(123 * time.Millisecond)
 	sent := n.mustSendTimed("Late", property, value, "late")
-	due := sent.StoreTime + value
-	if property == message.PropTimerDelaySec {
-		due = sent.StoreTime + value*1000
-	}
+	due := dueAfter(sent, property, value)
 	position := sent.PhysicalOffset
 	for round := range 6 {
 		n.fill()

@@ -9,24 +9,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// flipAt changes one bit of a file.
-func flipAt(t *testing.T, fs vfs.FS, path string, at int64) {
-	t.Helper()
-	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var b [1]byte
-	if _, err = f.ReadAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 4
-	if _, err = f.WriteAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // What the view knows already is not read at a start: a record that has changed since is found when it is read.
 func TestADamagedRecordIsNeverServed(t *testing.T) {
 	const n, bad = 60, 20
@@ -95,7 +77,7 @@ func TestDamageIsNotTakenForATornTail(t *testing.T) {
 			}
 			mustClose(t, s)
 			at := hit.Record.PhysicalOffset
-			flipAt(t, fs, fmt.Sprintf("store/commitlog/%020d", at/segment*segment), at%segment+200)
+			flipIn(t, fs, fmt.Sprintf("store/commitlog/%020d", at/segment*segment), at%segment+200)
 			for _, gone := range []string{"store/view", "store/state/checkpoint"} {
 				if err := fs.RemoveAll(gone); err != nil {
 					t.Fatal(err)
@@ -113,7 +95,7 @@ func TestDamageIsNotTakenForATornTail(t *testing.T) {
 
 func TestDamageInADirectoryOfRocketMQ(t *testing.T) {
 	fs := foreignDirectory(t)
-	flipAt(t, fs, "store/commitlog/00000000000000065536", 1000) // some record in the middle
+	flipIn(t, fs, "store/commitlog/00000000000000065536", 1000) // some record in the middle
 	s, rec := mustOpen(t, memConfig(fs))
 	if len(rec.Gaps) != 1 || rec.Cut != 0 {
 		t.Fatalf("%+v, want one gap", rec)
@@ -125,7 +107,7 @@ func TestDamageInADirectoryOfRocketMQ(t *testing.T) {
 
 	// Where RocketMQ crashed, records behind a torn one are what was in flight.
 	fs = foreignDirectory(t)
-	flipAt(t, fs, "store/commitlog/00000000000000065536", 1000)
+	flipIn(t, fs, "store/commitlog/00000000000000065536", 1000)
 	writeFiles(t, fs, map[string][]byte{"store/abort": nil})
 	s, rec = mustOpen(t, memConfig(fs))
 	defer mustClose(t, s)
