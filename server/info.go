@@ -133,7 +133,7 @@ func (s *Server) writeStore(w io.Writer) {
 		fmt.Fprintf(w, "DAMAGE: no valid record from log position %d to %d (%v).\n", g.From, g.To, g.Reason)
 	}
 	if len(r.Gaps) > 0 && !s.c.AcceptDamage {
-		fmt.Fprintf(w, "The broker is read-only: what is intact can be consumed. Accept the loss with --accept-damage.\n")
+		fmt.Fprintf(w, "The broker is read-only: what is intact can be consumed. Accept the loss with --accept-damage true.\n")
 	}
 }
 

@@ -525,7 +525,7 @@ func (s *Store) takesState() error {
 		return nil
 	}
 	g := s.damaged[0]
-	return fmt.Errorf("%w: nothing valid from log position %d to %d; look with `apogee inspect`, or accept the loss with --accept-damage", ErrDamaged, g.From, g.To)
+	return fmt.Errorf("%w: nothing valid from log position %d to %d; look with `apogee inspect`, or accept the loss with --accept-damage true", ErrDamaged, g.From, g.To)
 }
 
 // Writable returns nil while messages are taken.
