@@ -155,7 +155,7 @@ func Open(c Config) (*Store, Recovery, error) {
 		return nil, rec, err
 	}
 	if c.Files == nil {
-		files, err := commitlog.NewDiskFS(c.Dir, true)
+		files, err := commitlog.NewDiskFS(c.Dir, c.AsyncFlush)
 		if err != nil {
 			return nil, rec, err
 		}

@@ -21,14 +21,20 @@ const directReadMin = 128 << 10
 const iovecsMax = 1024
 
 // diskFS keeps segments on a real file system. Writes are direct where the file system allows it (the page cache would hold every
-// byte a second time), buffered elsewhere.
-type diskFS struct{ direct bool }
+// byte a second time), buffered elsewhere. One writer at a time writes either way: a direct write brings the page cache's blocks of its range to
+// the disk first, and a sync covers both.
+type diskFS struct {
+	direct     bool
+	asyncFlush bool
+}
 
-// NewDiskFS returns the segment files of a directory on disk. direct asks for O_DIRECT; it is dropped where dir's file system refuses it.
-func NewDiskFS(dir string, direct bool) (SegmentFS, error) {
-	if !direct {
-		return diskFS{}, nil
-	}
+// cachedWriteMax is up to how many bytes a write goes through the page cache where nobody waits for its sync: it is done as soon as the bytes
+// are copied, and the disk is spared those that follow in the same block. Larger ones cost more there than directly (docs/decisions/011).
+const cachedWriteMax = 64 << 10
+
+// NewDiskFS returns the segment files of a directory on disk. Writes are direct (O_DIRECT) where dir's file system allows it; under
+// asynchronous flush small ones are not.
+func NewDiskFS(dir string, asyncFlush bool) (SegmentFS, error) {
 	probe := filepath.Join(dir, ".direct-io-probe")
 	fd, err := unix.Open(probe, unix.O_RDWR|unix.O_CREAT|unix.O_DIRECT|unix.O_CLOEXEC, 0o600)
 	if err == nil {
@@ -40,7 +46,7 @@ func NewDiskFS(dir string, direct bool) (SegmentFS, error) {
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, &os.PathError{Op: "open", Path: probe, Err: err}
 	}
-	return diskFS{direct: err == nil}, nil
+	return diskFS{direct: err == nil, asyncFlush: asyncFlush}, nil
 }
 
 func (d diskFS) Alignment() int { return diskAlignment }
@@ -78,9 +84,12 @@ func (d diskFS) open(path string, extra int) (*diskFile, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	f := &diskFile{fd: fd, readFD: fd, path: path}
+	f := &diskFile{fd: fd, cached: fd, path: path}
+	if d.asyncFlush {
+		f.cachedWriteMax = cachedWriteMax
+	}
 	if d.direct { // reads of any offset and length go through a second, buffered descriptor
-		if f.readFD, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		if f.cached, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 			_ = unix.Close(fd)
 			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
@@ -89,8 +98,9 @@ func (d diskFS) open(path string, extra int) (*diskFile, error) {
 }
 
 type diskFile struct {
-	fd, readFD int
-	path       string
+	fd, cached     int
+	path           string
+	cachedWriteMax int
 }
 
 func (f *diskFile) failed(op string, err error) error {
@@ -98,13 +108,20 @@ func (f *diskFile) failed(op string, err error) error {
 }
 
 func (f *diskFile) WriteAt(buffers [][]byte, off int64) error {
+	fd, size := f.fd, 0
+	for _, b := range buffers {
+		size += len(b)
+	}
+	if size <= f.cachedWriteMax {
+		fd = f.cached
+	}
 	for len(buffers) > 0 {
 		n := min(len(buffers), iovecsMax)
 		want := 0
 		for _, b := range buffers[:n] {
 			want += len(b)
 		}
-		got, err := unix.Pwritev(f.fd, buffers[:n], off)
+		got, err := unix.Pwritev(fd, buffers[:n], off)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -168,7 +185,7 @@ func (f *diskFile) Size() (int64, error) {
 
 // ReadAt reads whole blocks of the log directly where it can: through the page cache each byte would be copied and kept a second time.
 func (f *diskFile) ReadAt(p []byte, off int64) (int, error) {
-	fd := f.readFD
+	fd := f.cached
 	if len(p) >= directReadMin && aligned(int64(len(p))|off|int64(uintptr(unsafe.Pointer(unsafe.SliceData(p))))) {
 		fd = f.fd
 	}
@@ -190,8 +207,8 @@ func (f *diskFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *diskFile) Close() error {
-	if f.readFD != f.fd {
-		_ = unix.Close(f.readFD)
+	if f.cached != f.fd {
+		_ = unix.Close(f.cached)
 	}
 	return unix.Close(f.fd)
 }
