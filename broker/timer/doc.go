@@ -10,6 +10,7 @@
 // recalls or moves (Hold, LetGo).
 //
 // What holds: messages are handed out each once, a level's in queue order, until Refused takes some of them back, which makes all of a
-// level that was handed out behind them come again as well. No more than inFlightMessagesMax and inFlightBytesMax of a level, and of all
-// moments, are handed out and not yet stored. The package must not know where messages are kept, nor what they are.
+// level that was handed out behind them come again as well. No more than inFlightMessagesMax and inFlightBytesMax of a level, and
+// handedOutMax and handedOutBytesMax of all moments, are handed out and not yet stored. The package must not know where messages are
+// kept, nor what they are.
 package timer

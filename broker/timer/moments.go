@@ -29,9 +29,12 @@ type Moment struct {
 const (
 	// momentsMax is how many of the messages that wait are known at a time: those due next.
 	momentsMax = 1 << 15
-	// MomentsLoad is how many are asked for when those run low, below momentsLow.
-	MomentsLoad = momentsMax / 2
-	momentsLow  = momentsMax / 8
+	// MomentsLoad is how many are asked for at a time, whenever there is room for them: what falls due meanwhile waits for the answer.
+	MomentsLoad = momentsMax / 16
+	// handedOutMax and handedOutBytesMax bound what is handed out and not stored yet. The first is 200 ms of 50,000 due a second: a sync
+	// that takes long must not hold up what falls due meanwhile. One message always may be.
+	handedOutMax      = 10_000
+	handedOutBytesMax = 16 << 20
 )
 
 // farthest is behind every key.
@@ -49,7 +52,7 @@ const (
 // Moments is the state of all messages that wait for a moment of their own. Of those beyond the horizon it knows nothing but their
 // number.
 type Moments struct {
-	window  momentHeap
+	window  momentWindow
 	known   map[Key]where // what is in the window or handed out
 	held    map[Key]bool  // not handed out before LetGo
 	horizon Key           // all that wait and are before it are known
@@ -85,21 +88,20 @@ func (t *Moments) enter(m Moment) {
 		return
 	}
 	t.known[m.Key] = waiting
-	heap.Push(&t.window, m)
-	if len(t.window) < 2*momentsMax {
+	t.window.push(m)
+	if t.window.len() < 2*momentsMax {
 		return
 	}
-	slices.SortFunc(t.window, func(a, b Moment) int { return a.Compare(b.Key) }) // which is a heap, too
-	for _, far := range t.window[momentsMax:] {
-		delete(t.known, far.Key)
+	far := t.window.cut(momentsMax)
+	for _, m := range far {
+		delete(t.known, m.Key)
 	}
-	t.horizon = t.window[momentsMax].Key
-	t.window = slices.Clip(t.window[:momentsMax])
+	t.horizon = far[0].Key
 }
 
 // Load returns from which key on up to MomentsLoad messages are wanted: answer with Loaded or LoadFailed. False: none are.
 func (t *Moments) Load(now Time) (from Key, wanted bool) {
-	return t.horizon, len(t.window) < momentsLow && t.horizon != farthest && now.Elapsed >= t.restUntil
+	return t.horizon, t.window.len() <= momentsMax-MomentsLoad && t.horizon != farthest && now.Elapsed >= t.restUntil
 }
 
 // Loaded answers Load with what waits from the horizon on up to a key, in order; all: there is no more.
@@ -121,22 +123,22 @@ func (t *Moments) Step(now Time, due []Moment) ([]Moment, int64) {
 	if now.Elapsed < t.restUntil {
 		return due, t.restUntil
 	}
-	n, bytes := 0, 0
-	for len(t.window) > 0 && t.window[0].Due <= now.Wall && n < batchMessagesMax {
-		m := t.window[0]
+	n, bytes, next := 0, 0, t.window.first()
+	for ; next != nil && next.Due <= now.Wall && n < batchMessagesMax; next = t.window.first() {
+		m := *next
 		if t.known[m.Key] == gone || t.held[m.Key] { // what is held comes back when it is let go
-			heap.Pop(&t.window)
+			t.window.pop()
 			delete(t.known, m.Key)
 			continue
 		}
 		size := int(m.Size)
-		if t.messages >= inFlightMessagesMax || t.messages > 0 && t.bytes+size > inFlightBytesMax {
+		if t.messages >= handedOutMax || t.messages > 0 && t.bytes+size > handedOutBytesMax {
 			return due, Never // Stored brings the next
 		}
 		if n > 0 && bytes+size > batchBytesMax {
 			break
 		}
-		heap.Pop(&t.window)
+		t.window.pop()
 		t.known[m.Key] = handedOut
 		t.tally.take(m)
 		due = append(due, m)
@@ -146,8 +148,8 @@ func (t *Moments) Step(now Time, due []Moment) ([]Moment, int64) {
 	switch {
 	case n > 0:
 		return due, now.Elapsed
-	case len(t.window) > 0:
-		return due, now.Elapsed + min(max(t.window[0].Due-now.Wall, 1), lookMaxMS)
+	case next != nil:
+		return due, now.Elapsed + min(max(next.Due-now.Wall, 1), lookMaxMS)
 	}
 	return due, Never
 }
@@ -259,6 +261,54 @@ func (c *tally) putBack(m Moment) {
 	if c.ahead(m) {
 		c.add(m, -1)
 	}
+}
+
+// momentWindow holds messages in order. What is loaded comes in order, behind all that there is, and costs nothing to keep so.
+type momentWindow struct {
+	run  []Moment   // in order
+	rest momentHeap // what came out of order
+}
+
+func (w *momentWindow) len() int { return len(w.run) + len(w.rest) }
+
+func (w *momentWindow) push(m Moment) {
+	if n := len(w.run); n == 0 || w.run[n-1].Compare(m.Key) < 0 {
+		w.run = append(w.run, m)
+		return
+	}
+	heap.Push(&w.rest, m)
+}
+
+// first returns what is due first, nil when there is nothing.
+func (w *momentWindow) first() *Moment {
+	switch {
+	case w.restFirst():
+		return &w.rest[0]
+	case len(w.run) > 0:
+		return &w.run[0]
+	}
+	return nil
+}
+
+func (w *momentWindow) restFirst() bool {
+	return len(w.rest) > 0 && (len(w.run) == 0 || w.rest[0].Compare(w.run[0].Key) < 0)
+}
+
+// pop takes out what first returns.
+func (w *momentWindow) pop() {
+	if w.restFirst() {
+		heap.Pop(&w.rest)
+		return
+	}
+	w.run = w.run[1:]
+}
+
+// cut keeps the first n, and returns the others in order.
+func (w *momentWindow) cut(n int) (others []Moment) {
+	all := append(w.run, w.rest...)
+	slices.SortFunc(all, func(a, b Moment) int { return a.Compare(b.Key) })
+	w.run, w.rest = slices.Clone(all[:n]), nil
+	return all[n:]
 }
 
 // momentHeap is a heap by key.
