@@ -19,9 +19,9 @@ type stateKind struct {
 	entries map[string]stateEntry
 	added   []string // keys, those that are gone again among them
 
-	order  sync.Mutex // guards what follows: readers run beside one another
-	sorted []string   // the first of added; never changed in place
-	taken  int        // how many of added
+	order sync.Mutex // guards what follows: readers run beside one another
+	runs  [][]string // the first of added in runs that are in order, each more than twice as long as the next; never changed in place
+	taken int        // how many of added
 }
 
 type stateEntry struct {
@@ -60,24 +60,36 @@ func (k *stateKind) has(key []byte) bool {
 	return ok
 }
 
-// keys returns the keys in order, and the last ones as they came; some are there twice, or gone.
-func (k *stateKind) keys() (sorted, unsorted []string) {
+// keys returns the keys in runs that are in order, and the last ones as they came; some are there twice, or gone. What has come since the
+// last call makes a run: each key is put in order with others a few times, however many there are.
+func (k *stateKind) keys() (runs [][]string, unsorted []string) {
 	k.order.Lock()
 	defer k.order.Unlock()
 	if more := k.added[k.taken:]; len(more) > unsortedMax {
-		more = slices.Sorted(slices.Values(more))
-		all := make([]string, 0, len(k.sorted)+len(more))
-		for _, key := range k.sorted {
-			for len(more) > 0 && more[0] <= key {
-				all, more = append(all, more[0]), more[1:]
-			}
-			if _, ok := k.entries[key]; ok {
-				all = append(all, key)
-			}
+		last, runs := slices.Sorted(slices.Values(more)), k.runs
+		for n := len(runs); n > 0 && len(runs[n-1]) <= 2*len(last); n = len(runs) {
+			last, runs = k.merge(runs[n-1], last), runs[:n-1]
 		}
-		k.sorted, k.taken = append(all, more...), len(k.added)
+		k.runs, k.taken = append(slices.Clip(runs), last), len(k.added)
 	}
-	return k.sorted, k.added[k.taken:]
+	return k.runs, k.added[k.taken:]
+}
+
+// merge makes one run of two, without the keys that are gone.
+func (k *stateKind) merge(a, b []string) []string {
+	all := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 || len(b) > 0 {
+		least := &a
+		if len(a) == 0 || len(b) > 0 && b[0] < a[0] {
+			least = &b
+		}
+		key := (*least)[0]
+		if _, ok := k.entries[key]; ok && (len(all) == 0 || all[len(all)-1] != key) {
+			all = append(all, key)
+		}
+		*least = (*least)[1:]
+	}
+	return all
 }
 
 // from appends the up to n entries with the least keys from a key on that are not overlaid by a newer part, in order.
@@ -85,17 +97,31 @@ func (k *stateKind) from(from string, n int, newer *stateKind) (entries []Mutati
 	if k == nil {
 		return nil
 	}
-	sorted, unsorted := k.keys()
+	runs, unsorted := k.keys()
 	take := func(key string) {
 		if e := k.entries[key]; e.value != nil && !(newer != nil && newer.has([]byte(key))) {
 			entries = append(entries, Mutation{key, e.value})
 		}
 	}
-	at, _ := slices.BinarySearch(sorted, from)
-	for ; at < len(sorted) && len(entries) < n; at++ {
-		if at == 0 || sorted[at] != sorted[at-1] {
-			take(sorted[at])
+	rest := make([][]string, 0, len(runs)) // of each run what has not been taken
+	for _, run := range runs {
+		if at, _ := slices.BinarySearch(run, from); at < len(run) {
+			rest = append(rest, run[at:])
 		}
+	}
+	for len(rest) > 0 && len(entries) < n {
+		key := rest[0][0]
+		for _, run := range rest[1:] {
+			key = min(key, run[0])
+		}
+		take(key)
+		for i, run := range rest {
+			for len(run) > 0 && run[0] == key {
+				run = run[1:]
+			}
+			rest[i] = run
+		}
+		rest = slices.DeleteFunc(rest, func(run []string) bool { return len(run) == 0 })
 	}
 	if len(unsorted) == 0 {
 		return entries
