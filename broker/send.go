@@ -46,7 +46,8 @@ type sendRound struct {
 	sink    *sendSink
 	answers []sendAnswer
 	ends    roundEnds
-	arena   []byte // properties as stored, and unique ids for the answers
+	arena   []byte   // properties as stored, and unique ids for the answers
+	hashes  []uint64 // for the key index
 	began   time.Time
 	metrics *remoting.RouteMetrics
 }
@@ -404,18 +405,19 @@ var notStoredLite = append([]string{message.PropMultiDispatch}, notStoredPriorit
 // a message of a batch says of its delivery means nothing, as in RocketMQ.
 func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte) (level int, err error) {
 	dropped, unique, transaction, timed, waited := false, false, false, false, false
+	first := len(s.round.hashes)
 	var lite []byte
 	for k, v := range message.Properties(properties) {
 		switch string(k) {
 		case message.PropUniqueKey:
 			unique = true
-			addHash(e, store.KeyHash(e.Record.Topic, v))
+			s.round.addHash(store.KeyHash(e.Record.Topic, v))
 		case message.PropKeys:
-			addKeys(e, v)
+			s.round.addKeys(e.Record.Topic, v)
 		case message.PropTags:
 			e.TagsCode = message.TagsCode(v)
 			if len(v) > 0 {
-				addHash(e, store.TagHash(e.Record.Topic, v))
+				s.round.addHash(store.TagHash(e.Record.Topic, v))
 			}
 		case message.PropPopCheckpoint, message.PropCluster, message.PropCRC, message.PropInnerBase, message.PropMultiOffset:
 			dropped = true
@@ -466,6 +468,7 @@ func (s *sendSink) properties(e *store.Entry, q *sendRequest, properties []byte)
 		}
 	}
 	s.keep(e, q, properties, dropped, unique)
+	e.Keys = s.round.hashes[first:len(s.round.hashes):len(s.round.hashes)]
 	return level, nil
 }
 
@@ -489,7 +492,7 @@ func (s *sendSink) keep(e *store.Entry, q *sendRequest, properties []byte, dropp
 	if !unique {
 		id := s.b.newUniqueID(s.b.storeHost(s.conn.LocalAddr()).Addr().AsSlice())
 		arena = append(arena[:start], message.AppendProperty(arena[start:], message.PropUniqueKey, id)...)
-		addHash(e, store.KeyHash(e.Record.Topic, id))
+		s.round.addHash(store.KeyHash(e.Record.Topic, id))
 	}
 	arena = append(closeProperties(arena, start), s.b.stamp...)
 	s.round.arena = arena
@@ -505,24 +508,17 @@ func closeProperties(arena []byte, start int) []byte {
 }
 
 // addHash notes what the key index is to hold of a message.
-func addHash(e *store.Entry, h uint64) {
-	if int(e.KeyCount) < len(e.Keys) {
-		e.Keys[e.KeyCount] = h
-		e.KeyCount++
-		return
-	}
-	e.MoreKeys = append(e.MoreKeys, h)
-}
+func (round *sendRound) addHash(h uint64) { round.hashes = append(round.hashes, h) }
 
 // addKeys adds each word of KEYS.
-func addKeys(e *store.Entry, words []byte) {
+func (round *sendRound) addKeys(topic, words []byte) {
 	for start := 0; start < len(words); {
 		end := start
 		for end < len(words) && words[end] != ' ' {
 			end++
 		}
 		if end > start {
-			addHash(e, store.KeyHash(e.Record.Topic, words[start:end]))
+			round.addHash(store.KeyHash(topic, words[start:end]))
 		}
 		start = end + 1
 	}
@@ -620,12 +616,13 @@ func (round *sendRound) noteTimes(took time.Duration) {
 
 func (round *sendRound) recycle() {
 	if cap(round.batch.Entries) > roundEntriesKept {
-		round.batch.Entries, round.arena = nil, nil
+		round.batch.Entries, round.arena, round.hashes = nil, nil, nil
 	}
 	clear(round.batch.Entries)
 	clear(round.answers)
 	round.ends.clear()
 	round.batch.Entries, round.answers, round.arena = round.batch.Entries[:0], round.answers[:0], round.arena[:0]
+	round.hashes = round.hashes[:0]
 	round.sink, round.metrics = nil, nil
 	sendRounds.Put(round)
 }

@@ -470,12 +470,12 @@ const keyHitsMax = 10_000
 // FindKey calls fn with the messages of a topic that have the key, newest first, stored within [begin, end] ms, until it returns false.
 // fn decides whether the message really has the key: the index holds hashes. It looks at keyHitsMax messages at most.
 func (s *Store) FindKey(topic, key string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
-	return s.findHash(view.KeyHash(topic, key), topic, begin, end, fn)
+	return s.findHash(KeyHash([]byte(topic), []byte(key)), topic, begin, end, fn)
 }
 
 // FindTag is FindKey for the messages that have the tag.
 func (s *Store) FindTag(topic, tag string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {
-	return s.findHash(view.TagHash(topic, tag), topic, begin, end, fn)
+	return s.findHash(TagHash([]byte(topic), []byte(tag)), topic, begin, end, fn)
 }
 
 func (s *Store) findHash(hash uint64, topic string, begin, end int64, fn func(r *message.Record, raw []byte) bool) error {

@@ -411,8 +411,7 @@ func (s *Store) apply(batches []*Batch) {
 				Entry:       view.Entry{Position: e.Record.PhysicalOffset, Size: e.Size, TagsCode: e.TagsCode},
 				StoreTime:   e.Record.StoreTime,
 				Numbering:   e.Numbering,
-				Keys:        e.Keys[:e.KeyCount],
-				MoreKeys:    e.MoreKeys,
+				Keys:        e.Keys,
 			}
 			switch t := e.Target.(type) {
 			case *Queue:
@@ -464,14 +463,16 @@ func keysOf(dst []uint64, topic, properties []byte) (keys []uint64, tag []byte) 
 	return dst, tag
 }
 
-// IndexEntry notes what the indexes hold of an entry's record.
+// keysUsual is how many hashes few messages have more of: of the unique key, a tag and keys.
+const keysUsual = 4
+
+// IndexEntry notes what the indexes hold of an entry's record. It uses the room that e.Keys has.
 func IndexEntry(e *Entry) {
-	keys, tag := keysOf(e.Keys[:0], e.Record.Topic, e.Record.Properties)
-	e.TagsCode = message.TagsCode(tag)
-	e.KeyCount, e.MoreKeys = int8(min(len(keys), len(e.Keys))), nil
-	if len(keys) > len(e.Keys) {
-		e.MoreKeys = keys[len(e.Keys):]
+	if e.Keys == nil {
+		e.Keys = make([]uint64, 0, keysUsual)
 	}
+	keys, tag := keysOf(e.Keys[:0], e.Record.Topic, e.Record.Properties)
+	e.Keys, e.TagsCode = keys, message.TagsCode(tag)
 }
 
 // EntryFor makes the entry of a record that goes to a queue.

@@ -2,8 +2,6 @@ package store
 
 import (
 	"bytes"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
@@ -53,8 +51,7 @@ func entryFor(q *Queue, body []byte, key string) Entry {
 		Topic: []byte(q.Topic), QueueID: q.ID, Body: body, BornHost: host, StoreHost: host,
 		Properties: message.AppendProperty(nil, message.PropKeys, []byte(key)),
 	}
-	keys, _ := keysOf(nil, e.Record.Topic, e.Record.Properties)
-	e.KeyCount = int8(copy(e.Keys[:], keys))
+	e.Keys, _ = keysOf(nil, e.Record.Topic, e.Record.Properties)
 	return e
 }
 
@@ -228,65 +225,6 @@ func TestAcknowledgedMessagesSurviveACrash(t *testing.T) {
 }
 
 // BenchmarkAppend appends messages with so many keys, all different, from 8 goroutines.
-func BenchmarkAppend(b *testing.B) {
-	for _, size := range []int{128, 1024} {
-		for _, keys := range []int{0, 1, 4} {
-			b.Run(fmt.Sprintf("%d/keys=%d", size, keys), func(b *testing.B) { benchmarkAppend(b, size, keys) })
-		}
-	}
-}
-
-func benchmarkAppend(b *testing.B, size, keys int) {
-	s, _ := mustOpen(b, Config{Dir: b.TempDir()})
-	defer s.Close()
-	body := bytes.Repeat([]byte("b"), size)
-	b.SetBytes(int64(size))
-	b.ReportAllocs()
-	var wait sync.WaitGroup
-	const batch, writers = 128, 8
-	per := b.N/batch/writers + 1
-	for w := range writers {
-		wait.Go(func() {
-			q := s.Queue("T", int32(w))
-			template := entryFor(q, body, "")
-			words := make([]byte, 0, 4*17) // as many bytes however many keys they are
-			free := make(chan *Batch, 4)
-			for range cap(free) {
-				free <- &Batch{Entries: make([]Entry, batch), Done: func(x *Batch, _ error) { free <- x }}
-			}
-			number, digits := uint64(w)<<32, make([]byte, 8)
-			for range per {
-				x := <-free
-				for i := range x.Entries {
-					e := &x.Entries[i]
-					properties := e.Record.Properties[:0]
-					*e = template
-					e.BodyCRC = crc32.ChecksumIEEE(body)
-					words = words[:4*17]
-					for k := range words {
-						words[k] = ' '
-					}
-					for k := range keys {
-						number++
-						binary.BigEndian.PutUint64(digits, number)
-						hex.Encode(words[k*17:], digits)
-					}
-					e.Record.Properties = message.AppendProperty(properties, message.PropKeys, words)
-					IndexEntry(e)
-				}
-				if err := s.Append(x); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-			for range cap(free) {
-				<-free
-			}
-		})
-	}
-	wait.Wait()
-}
-
 func BenchmarkRead(b *testing.B) {
 	const size, perRead = 1024, 32
 	for _, kind := range []string{"memory", "cache", "disk"} {

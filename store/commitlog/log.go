@@ -102,9 +102,7 @@ type Entry struct {
 	// What follows is not the log's: it travels with the entry to whoever applies it.
 	Target   any
 	TagsCode int64
-	Keys     [4]uint64 // hashes for the key index; the first KeyCount of them
-	KeyCount int8
-	MoreKeys []uint64
+	Keys     []uint64 // hashes for the key index
 }
 
 // Batch is appended as a whole: its records follow one another in the log.

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"sync"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
@@ -13,8 +12,15 @@ import (
 
 // The key index of a run is the sorted pairs of its stretch of the log: nothing is looked up or rewritten when a message arrives.
 
-// pairsPerBlock bounds one value of the database.
-const pairsPerBlock = 1024
+const (
+	// pairsPerBlock bounds one value of the database.
+	pairsPerBlock = 1024
+	// pairBytes is the length of a pair in the database: the first 5 bytes of the hash, and how far before the run's end the message is, 5.
+	// The rest of the hash would be written for nothing: who finds a message reads it. A run is what was in memory at once, far from 1 TiB.
+	pairBytes = 10
+	// pairHashMask is what of a hash is there.
+	pairHashMask = ^uint64(1<<24 - 1)
+)
 
 // pair is one key of one message.
 type pair struct {
@@ -22,87 +28,165 @@ type pair struct {
 	position int64
 }
 
+func (p pair) append(dst []byte, r run) []byte {
+	be := binary.BigEndian
+	before := uint64(r.end - p.position)
+	return be.AppendUint16(be.AppendUint64(dst, p.hash&pairHashMask|before>>16), uint16(before))
+}
+
+// decodePair reads a pair; of the hash it has what pairHashMask says.
+func decodePair(b []byte, r run) pair {
+	be := binary.BigEndian
+	n := be.Uint64(b)
+	return pair{n & pairHashMask, r.end - int64(n&^pairHashMask<<16|uint64(be.Uint16(b[8:])))}
+}
+
 // KeyHash is what the key index holds of a topic's key. Collisions are resolved by reading the message.
-func KeyHash[T, K string | []byte](topic T, key K) uint64 { return hash(topic, "#", key) }
+func KeyHash(topic, key []byte) uint64 { return xxhash.Sum64(topic) ^ mixed*xxhash.Sum64(key) }
 
 // TagHash is what the key index holds of a tag of a topic's messages.
-func TagHash[T, K string | []byte](topic T, tag K) uint64 { return hash(topic, "#T#", tag) }
+func TagHash(topic, tag []byte) uint64 { return ^KeyHash(topic, tag) }
 
-func hash[T, K string | []byte](topic T, kind string, key K) uint64 {
-	var d xxhash.Digest
-	d.ResetWithSeed(0)
-	_, _ = d.WriteString(string(topic))
-	_, _ = d.WriteString(kind)
-	_, _ = d.WriteString(string(key))
-	return d.Sum64()
+// mixed makes a key that is named like its topic differ from another such. It is odd: nothing is lost.
+const mixed = 0x9e3779b97f4a7c15
+
+// pairsPerChunk is how many pairs stand in one piece of memory: none moves when more come.
+const pairsPerChunk = 16 << 10
+
+// keyPart is the key index of a stretch of the log that is not in the database yet, in log order.
+type keyPart struct {
+	chunks      [][]pair // what is there is never changed
+	count       int
+	first, last int64 // store times
 }
 
-type keyIndex struct {
-	mu          sync.RWMutex // guards what follows
-	pairs       []pair       // not in the database yet, in log order; those that are there are never changed
-	first, last int64        // store times of pairs
+func (k *keyPart) add(position, storeTime int64, hashes []uint64) {
+	if k.count == 0 {
+		k.first = storeTime
+	}
+	k.last = storeTime
+	for _, h := range hashes {
+		if k.count%pairsPerChunk == 0 {
+			k.chunks = append(k.chunks, make([]pair, 0, pairsPerChunk))
+		}
+		end := &k.chunks[len(k.chunks)-1]
+		*end = append(*end, pair{h, position})
+		k.count++
+	}
 }
 
-func (x *keyIndex) add(position, storeTime int64, hashes []uint64) {
-	if len(hashes) == 0 {
+// find appends to dst the positions of a hash whose store time may lie in [begin, end], oldest first.
+func (k *keyPart) find(dst []int64, hash uint64, begin, end int64) []int64 {
+	if k.first > end || k.last < begin {
+		return dst
+	}
+	for _, chunk := range k.chunks {
+		for _, p := range chunk {
+			if p.hash == hash {
+				dst = append(dst, p.position)
+			}
+		}
+	}
+	return dst
+}
+
+// sorted returns the pairs by hash, those of one hash in log order. Hashes are spread evenly: after one pass over all, what begins with
+// the same bits fits into a processor's cache, where it is sorted.
+func (k *keyPart) sorted() []pair {
+	const shift = 64 - 11
+	var at [1<<(64-shift) + 1]int // where the pairs with these first bits go
+	for _, chunk := range k.chunks {
+		for i := range chunk {
+			at[chunk[i].hash>>shift+1]++
+		}
+	}
+	most := 0
+	for i := 1; i < len(at); i++ {
+		most = max(most, at[i])
+		at[i] += at[i-1]
+	}
+	pairs, room := make([]pair, k.count), make([]pair, most)
+	for _, chunk := range k.chunks {
+		for _, p := range chunk {
+			i := &at[p.hash>>shift]
+			pairs[*i] = p
+			*i++
+		}
+	}
+	begin := 0
+	for _, end := range at[:len(at)-1] {
+		sortByDigits(pairs[begin:end], room, shift-8)
+		begin = end
+	}
+	return pairs
+}
+
+// insertionMax is how many pairs are sorted by insertion.
+const insertionMax = 24
+
+// sortByDigits sorts pairs by the bits of their hashes below shift+8, and leaves equal ones in their order. room is as long as pairs.
+func sortByDigits(pairs, room []pair, shift uint) {
+	if len(pairs) <= insertionMax {
+		insertionSort(pairs)
 		return
 	}
-	x.mu.Lock()
-	if len(x.pairs) == 0 {
-		x.first = storeTime
+	if !slices.ContainsFunc(pairs[1:], func(p pair) bool { return p.hash != pairs[0].hash }) {
+		return // a tag, or a key that many messages have
 	}
-	x.last = storeTime
-	for _, h := range hashes {
-		x.pairs = append(x.pairs, pair{h, position})
+	var at [257]int32
+	for i := range pairs {
+		at[pairs[i].hash>>shift&0xff+1]++
 	}
-	x.mu.Unlock()
+	most := int32(0)
+	for i := 1; i < len(at); i++ {
+		most = max(most, at[i])
+		at[i] += at[i-1]
+	}
+	for _, p := range pairs {
+		i := &at[p.hash>>shift&0xff]
+		room[*i] = p
+		*i++
+	}
+	copy(pairs, room)
+	if most <= insertionMax {
+		insertionSort(pairs) // each moves within its digit
+		return
+	}
+	begin := int32(0)
+	for _, end := range at[:256] {
+		sortByDigits(pairs[begin:end], room, shift-min(shift, 8))
+		begin = end
+	}
 }
 
-// sortPairs returns the pairs by hash, those of one hash in log order, as they came. Hashes are spread evenly: after three passes by 11 bits
-// each, hardly any neighbours are left to be put right.
-func sortPairs(pairs []pair) []pair {
-	const bits = 11
-	from, to := pairs, make([]pair, len(pairs))
-	spare := make([]pair, len(pairs))
-	for pass := range 3 {
-		shift := 64 - bits*(3-pass)
-		var at [1 << bits]int
-		for i := range from {
-			at[from[i].hash>>shift&(1<<bits-1)]++
+func insertionSort(pairs []pair) {
+	for i := 1; i < len(pairs); i++ {
+		p, j := pairs[i], i
+		for ; j > 0 && p.hash < pairs[j-1].hash; j-- {
+			pairs[j] = pairs[j-1]
 		}
-		sum := 0
-		for i, n := range at {
-			at[i] = sum
-			sum += n
-		}
-		for _, p := range from {
-			digit := p.hash >> shift & (1<<bits - 1)
-			to[at[digit]] = p
-			at[digit]++
-		}
-		from, to, spare = to, spare, to
+		pairs[j] = p
 	}
-	for i := 1; i < len(from); i++ {
-		for j := i; j > 0 && from[j].hash < from[j-1].hash; j-- {
-			from[j], from[j-1] = from[j-1], from[j]
-		}
+}
+
+// recentKeys returns the parts of the key index that are not in the database, oldest first.
+func (v *View) recentKeys() (parts []keyPart) {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	if v.frozen != nil {
+		parts = append(parts, v.frozen.keys)
 	}
-	return from
+	now := v.keys
+	now.chunks = slices.Clone(now.chunks)
+	return append(parts, now)
 }
 
 // FindKey calls fn with the log positions of messages whose key has this hash and whose store time may lie in [begin, end] ms, newest
 // run first and newest message first within it, until fn returns false.
 func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bool) error {
-	v.keys.mu.RLock()
-	pairs, first, last := v.keys.pairs, v.keys.first, v.keys.last
-	v.keys.mu.RUnlock()
 	var recent []int64
-	if first <= end && last >= begin { // not under the lock: millions of pairs take longer than appends may wait
-		for _, p := range pairs {
-			if p.hash == hash {
-				recent = append(recent, p.position)
-			}
-		}
+	for _, part := range v.recentKeys() { // not under the lock: millions of pairs take longer than appends may wait
+		recent = part.find(recent, hash, begin, end)
 	}
 	for _, p := range slices.Backward(recent) {
 		if !fn(p) {
@@ -132,13 +216,13 @@ func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bo
 
 // KeyPositions returns the log positions of a topic's messages whose key has the hash of this one, newest first.
 func (v *View) KeyPositions(topic, key string) (positions []int64, err error) {
-	err = v.FindKey(KeyHash(topic, key), 0, math.MaxInt64, func(p int64) bool { positions = append(positions, p); return true })
+	err = v.FindKey(KeyHash([]byte(topic), []byte(key)), 0, math.MaxInt64, func(p int64) bool { positions = append(positions, p); return true })
 	return positions, err
 }
 
 // findInRun returns the positions of a hash in one run, oldest first.
 func (v *View) findInRun(r run, hash uint64) ([]int64, error) {
-	be := binary.BigEndian
+	hash &= pairHashMask
 	prefix := r.prefix('k')
 	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
@@ -147,7 +231,7 @@ func (v *View) findInRun(r run, hash uint64) ([]int64, error) {
 	defer it.Close()
 	var found []int64
 	// The block before the first one that begins with the hash may end with it.
-	ok := it.SeekLT(be.AppendUint64(prefix[:len(prefix):len(prefix)], hash))
+	ok := it.SeekLT(binary.BigEndian.AppendUint64(prefix[:len(prefix):len(prefix)], hash))
 	if !ok {
 		ok = it.First()
 	}
@@ -156,13 +240,13 @@ func (v *View) findInRun(r run, hash uint64) ([]int64, error) {
 		if err != nil {
 			return nil, err
 		}
-		if be.Uint64(value) > hash {
+		at := func(i int) pair { return decodePair(value[i*pairBytes:], r) }
+		n := len(value) / pairBytes
+		if at(0).hash > hash {
 			break
 		}
-		n := len(value) / 16
-		i := sort.Search(n, func(i int) bool { return be.Uint64(value[i*16:]) >= hash })
-		for ; i < n && be.Uint64(value[i*16:]) == hash; i++ {
-			found = append(found, int64(be.Uint64(value[i*16+8:])))
+		for i := sort.Search(n, func(i int) bool { return at(i).hash >= hash }); i < n && at(i).hash == hash; i++ {
+			found = append(found, at(i).position)
 		}
 	}
 	return found, it.Error()

@@ -42,7 +42,7 @@ func (f *Frozen) run() run { return run{f.from, f.applied.Position} }
 
 // indexes tells whether there is anything to make a run of.
 func (f *Frozen) indexes() bool {
-	return len(f.keys.pairs) > 0 || slices.ContainsFunc(f.queues, func(q frozenQueue) bool { return len(q.entries) > 0 })
+	return f.keys.count > 0 || slices.ContainsFunc(f.queues, func(q frozenQueue) bool { return len(q.entries) > 0 })
 }
 
 // writeRun makes a table of the indexes and gives it to the database.
@@ -66,15 +66,14 @@ func (f *Frozen) writeKeys(w *sstable.Writer) error {
 	be := binary.BigEndian
 	prefix := f.run().prefix('k')
 	var key, value []byte
-	sorted := sortPairs(f.keys.pairs)
+	sorted := f.keys.sorted()
 	for sequence := 0; sequence*pairsPerBlock < len(sorted); sequence++ {
 		block := sorted[sequence*pairsPerBlock : min(len(sorted), (sequence+1)*pairsPerBlock)]
-		key = be.AppendUint64(append(key[:0], prefix...), block[0].hash)
+		key = be.AppendUint64(append(key[:0], prefix...), block[0].hash&pairHashMask)
 		key = be.AppendUint32(key, uint32(sequence))
 		value = value[:0]
 		for _, p := range block {
-			value = be.AppendUint64(value, p.hash)
-			value = be.AppendUint64(value, uint64(p.position))
+			value = p.append(value, f.run())
 		}
 		if err := w.Set(key, value); err != nil {
 			return err

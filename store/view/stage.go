@@ -15,10 +15,7 @@ type Frozen struct {
 	dropped [][]byte
 	partial bool
 	state   stateLayer
-	keys    struct {
-		pairs       []pair
-		first, last int64
-	}
+	keys    keyPart
 }
 
 type frozenQueue struct {
@@ -66,9 +63,7 @@ func (v *View) Freeze() *Frozen {
 		q.dirty = false
 	}
 	v.changed = nil
-	v.keys.mu.RLock()
-	f.keys.pairs, f.keys.first, f.keys.last = v.keys.pairs[:len(v.keys.pairs):len(v.keys.pairs)], v.keys.first, v.keys.last
-	v.keys.mu.RUnlock()
+	f.keys, v.keys = v.keys, keyPart{}
 	v.frozen = f
 	return f
 }
@@ -103,7 +98,6 @@ func (v *View) Stage(f *Frozen) error {
 	for _, fq := range f.queues {
 		fq.queue.trim(fq)
 	}
-	v.keys.trim(len(f.keys.pairs), f.keys.last)
 	v.unflushed, v.runsFrom = true, f.first
 	return nil
 }
@@ -211,12 +205,4 @@ func (q *Queue) trim(f frozenQueue) {
 		return
 	}
 	q.entries = append(make([]Entry, 0, len(rest)+len(rest)/4), rest...)
-}
-
-// trim lets go of the n oldest pairs; what is left is not older than first.
-func (x *keyIndex) trim(n int, first int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.pairs = append([]pair(nil), x.pairs[n:]...)
-	x.first = first
 }

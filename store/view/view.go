@@ -25,7 +25,7 @@ var ErrVersion = errors.New("written by a newer version of this program: use tha
 var ErrBroken = errors.New("the view is broken")
 
 // formatVersion of the database; a newer one is refused as a version, an older one is made anew.
-const formatVersion = 4
+const formatVersion = 5
 
 // Applied is what the database is true up to.
 type Applied struct {
@@ -65,6 +65,7 @@ type View struct {
 	frozen  *Frozen            // not in the database yet
 	end     int64              // log position that the database has been written up to
 	partial bool               // a replay from the log's beginning has not ended
+	keys    keyPart            // of what came since the last Freeze
 
 	// of Sweep, Stage and Flush
 	sweeping  []*Queue // still to be looked at
@@ -77,8 +78,6 @@ type View struct {
 	stateMu sync.RWMutex // guards the two layers of state that are not in the database
 	state   stateLayer
 	staging stateLayer
-
-	keys keyIndex
 }
 
 // Open opens the database in dir, or makes it. A crash leaves it true as of an earlier position.
@@ -487,7 +486,6 @@ type Message struct {
 	Entry       Entry
 	StoreTime   int64
 	Keys        []uint64
-	MoreKeys    []uint64
 	Numbering   *commitlog.Numbering // nil: the record takes one offset of its queue; the stamps' targets are queues
 	State       []Mutation           // of a state record
 	Retires     Change               // of state, by replacing its source
@@ -533,7 +531,6 @@ func (v *View) Apply(m *Message) {
 	}
 	if len(m.Keys) > 0 {
 		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)
-		v.keys.add(m.Entry.Position, m.StoreTime, m.MoreKeys)
 	}
 }
 
