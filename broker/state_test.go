@@ -91,3 +91,12 @@ func TestStateIsInvisible(t *testing.T) {
 		}
 	}
 }
+
+func TestSyncsOfTheLogAreMeasured(t *testing.T) {
+	n := startNode(t, nil)
+	before := n.metric("apogee_log_sync_seconds_count")
+	n.send(sendFields, "m")
+	if got := n.metric("apogee_log_sync_seconds_count"); got <= before {
+		t.Errorf("%d syncs before a send, %d after it", before, got)
+	}
+}

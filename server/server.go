@@ -39,6 +39,7 @@ type Server struct {
 	namesrv  *namesrv.NameServer
 	client   *remoting.Client
 	register *registrar
+	syncs    *syncTimes
 
 	namesrvServer, brokerServer *remoting.Server
 	adminServer                 *admin.Server
@@ -186,7 +187,10 @@ func (c *Config) transactions() broker.TransactionOptions {
 }
 
 func (s *Server) openBroker() (err error) {
-	if s.store, s.recovery, err = store.Open(s.c.storeConfig(s.log)); err != nil {
+	config := s.c.storeConfig(s.log)
+	s.syncs = newSyncTimes(!s.c.AsyncFlush && s.c.FS == nil, s.log)
+	config.Synced = s.syncs.note
+	if s.store, s.recovery, err = store.Open(config); err != nil {
 		return fmt.Errorf("cannot open the store: %w", err)
 	}
 	advertise := netip.Addr{}
@@ -327,7 +331,7 @@ func (s *Server) serve() error {
 		if err := prometheus.WrapRegistererWith(prometheus.Labels{"role": RoleBroker}, registry).Register(s.brokerServer.Collector()); err != nil {
 			return err
 		}
-		registry.MustRegister(brokerCollector{s.broker})
+		registry.MustRegister(brokerCollector{s.broker}, s.syncs.all)
 		s.broker.Start()
 		s.brokerServer.Start()
 	}

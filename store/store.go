@@ -47,7 +47,8 @@ type Config struct {
 	// Import gives the state that RocketMQ has left beside a log of its own, by kind. It is asked when such a directory is first opened.
 	Import func(fs vfs.FS, dir string) (map[string][]Mutation, error)
 
-	Now    func() time.Time // default the system's clock
+	Synced func(took time.Duration) // told of each fdatasync of the log, one at a time; it must not wait
+	Now    func() time.Time         // default the system's clock
 	Logger *slog.Logger
 }
 
@@ -208,7 +209,7 @@ func (s *Store) open() (rec Recovery, err error) {
 	s.log, err = commitlog.Open(commitlog.Options{
 		FS: s.c.FS, Files: s.c.Files, Dir: s.c.path("commitlog"), SpareDir: s.c.path("spare"),
 		SegmentBytes: s.c.SegmentBytes, MemoryBytesMax: s.c.MemoryBytesMax, UnsyncedBytesMax: s.c.UnsyncedBytesMax,
-		AsyncFlush: s.c.AsyncFlush, Now: s.c.Now, ForeignEnd: foreignEnd, Whole: !known && !s.foreignCrashed(),
+		AsyncFlush: s.c.AsyncFlush, Synced: s.c.Synced, Now: s.c.Now, ForeignEnd: foreignEnd, Whole: !known && !s.foreignCrashed(),
 	})
 	if err != nil {
 		return rec, err

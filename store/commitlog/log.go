@@ -24,7 +24,8 @@ type Options struct {
 	UnsyncedBytesMax int64 // appended but not yet on disk; senders wait beyond it; default 32 MiB
 	// AsyncFlush confirms a record once it is written, and leaves fsync to SyncStep.
 	AsyncFlush bool
-	Now        func() time.Time // required
+	Synced     func(took time.Duration) // told of each fdatasync of a segment, one at a time; it must not wait; nil: nobody is
+	Now        func() time.Time         // required
 	// ForeignEnd is the log position before which RocketMQ wrote: only there may a record lack the checksum of the whole record.
 	ForeignEnd int64
 	// Whole says that whoever wrote the log has closed it: it ends where no record follows, and nothing in it is torn.

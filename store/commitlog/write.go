@@ -126,10 +126,15 @@ func (l *Log) sync(seg *segment) error {
 	if err != nil {
 		return err
 	}
+	began := l.o.Now()
 	if err = seg.file.Datasync(); err != nil {
 		l.fail(err)
+		return err
 	}
-	return err
+	if l.o.Synced != nil {
+		l.o.Synced(l.o.Now().Sub(began))
+	}
+	return nil
 }
 
 // tailBytes returns n bytes at pos, within one block, of the tail's memory.
