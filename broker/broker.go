@@ -150,9 +150,6 @@ func New(c Config, s *store.Store) (*Broker, error) {
 	}
 	err := errors.Join(b.topics.load(), b.groups.load(), b.offsets.load(), b.locks.load(), b.loadFilters(), b.loadCold())
 	if err == nil {
-		b.pop, err = popserve.New(popHost{b}, s, c.Logger)
-	}
-	if err == nil {
 		b.delays, err = delay.New(delay.Config{
 			Store: s, Broker: c.Name, Queue: b.topics.queueFor, Levels: c.DelayLevels, NoMoments: c.NoTimers,
 			MaxDelaySec: c.TimerMaxDelaySec, PrecisionMS: c.TimerPrecisionMS, LiveBytesMax: c.TimerLiveBytesMax, Now: c.Now, Logger: c.Logger,
@@ -160,6 +157,14 @@ func New(c Config, s *store.Store) (*Broker, error) {
 				b.traffic.OfKey(traffic.Key{Topic: topic, Kind: traffic.Timed}, false).Add(n, 0)
 			},
 		})
+	}
+	if err == nil {
+		if err = popserve.TakeOver(popHost{b}, s, c.Logger); errors.Is(err, store.ErrDamaged) {
+			err = nil // the next start does, once the damage is accepted
+		}
+	}
+	if err == nil {
+		b.pop, err = popserve.New(popHost{b}, s, c.Logger)
 	}
 	if err == nil {
 		b.transactions, err = newTransactions(b)

@@ -147,7 +147,7 @@ func (t *offsetTable) record() {
 				t.dirty[k] = struct{}{}
 			}
 		}
-		again := err == nil && len(t.waiting) > 0
+		again := len(t.waiting) > 0
 		t.mu.Unlock()
 		for _, done := range waiting {
 			done(err)
@@ -163,6 +163,16 @@ func (t *offsetTable) record() {
 	if err := t.b.update(kindOffsets, finish, changes...); err != nil {
 		finish(err)
 	}
+}
+
+// flush returns once all that was noted is recorded, or cannot be.
+func (t *offsetTable) flush() {
+	done := make(chan error, 1)
+	t.mu.Lock()
+	t.waiting = append(t.waiting, func(err error) { done <- err })
+	t.mu.Unlock()
+	t.record()
+	<-done
 }
 
 func (b *Broker) queryConsumerOffset(r *remoting.Request) (*remoting.Response, error) {

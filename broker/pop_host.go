@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/apogeemq/apogee/broker/attribute"
@@ -49,6 +50,21 @@ func (h popHost) Topic(name string) *popserve.Topic {
 	}
 	return nil
 }
+
+func (h popHost) TopicsWith(prefix string) (list []*popserve.Topic) {
+	for name, t := range h.topics.topics {
+		if strings.HasPrefix(name, prefix) {
+			list = append(list, &t.popped)
+		}
+	}
+	return list
+}
+
+func (h popHost) RecordOffsets() { h.offsets.record() }
+func (h popHost) EachTimed(topicPrefix string, fn func(r *message.Record) error) error {
+	return h.delays.EachWaiting(topicPrefix, fn)
+}
+func (h popHost) ForgetTimed(topicPrefix string) error { return h.delays.Forget(topicPrefix) }
 
 func (h popHost) EnsureTopic(name string, queues int32) (*popserve.Topic, error) {
 	t, err := h.topics.ensure(name, queues)

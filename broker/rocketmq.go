@@ -79,6 +79,9 @@ func importFrom(files vfs.FS, dir string, light bool) (map[string][]store.Mutati
 			return nil, fmt.Errorf("%s: the configuration is in RocksDB, not in JSON files; write it as JSON with mqadmin rocksDBConfigToJson first", files.PathJoin(config, name))
 		}
 	}
+	if st, err := files.Stat(files.PathJoin(dir, "kvStore")); err == nil && st.IsDir() { // popConsumerKVServiceEnable
+		return nil, fmt.Errorf("%s: what groups have popped is in RocksDB, not in the log; start RocketMQ with popConsumerKVServiceEnable=false, have it written there with mqadmin exportPopRecord, stop it and remove the folder", files.PathJoin(dir, "kvStore"))
+	}
 	offsets, other := fileOffsets, fileLight
 	if light {
 		offsets, other = other, offsets
@@ -239,7 +242,12 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	if err := f.listLost(s); err != nil {
 		return nil, nil, err
 	}
-	if err := leaveTransactions(s, f.offsets.Offsets); err != nil {
+	for topic := range f.topics.Topics {
+		err = errors.Join(err, popserve.Leave(s, topic, func(topic, group string, queue int32, handled int64) {
+			f.addOffset(topic+"@"+group, queue, handled)
+		}))
+	}
+	if err = errors.Join(err, leaveTransactions(s, f.offsets.Offsets)); err != nil {
 		return nil, nil, err
 	}
 	timers, err := delay.ExportTimers(s)

@@ -141,6 +141,13 @@ func TestBrokenConfigurationOfRocketMQ(t *testing.T) {
 	if _, err := ImportRocketMQ(false)(fs, "store"); err == nil || !strings.Contains(err.Error(), "rocksDBConfigToJson") {
 		t.Errorf("configuration in RocksDB: %v", err)
 	}
+	fs = configDirectory(t, nil)
+	if err := fs.MkdirAll("store/kvStore", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ImportRocketMQ(false)(fs, "store"); err == nil || !strings.Contains(err.Error(), "exportPopRecord") {
+		t.Errorf("deliveries in RocksDB: %v", err)
+	}
 	if state, err := ImportRocketMQ(false)(vfs.NewMem(), "store"); state != nil || err != nil {
 		t.Errorf("no configuration: %v, %v", state, err)
 	}

@@ -94,5 +94,5 @@ func (b *Broker) Stop() {
 	close(b.stop)
 	b.wait.Wait()
 	b.pop.Stop()
-	b.offsets.record()
+	b.offsets.flush()
 }

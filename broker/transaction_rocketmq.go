@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"strconv"
@@ -18,8 +17,6 @@ import (
 // checked, or not yet, was appended anew, and only its last copy is pending.
 
 const (
-	// transGroup is MixAll.CID_SYS_RMQ_TRANS.
-	transGroup = message.SystemGroupPrefix + "TRANS"
 	// opTag marks an op message (TransactionalMessageUtil.REMOVE_TAG).
 	opTag = "d"
 	// opBytesMax bounds an op message (transactionOpMsgMaxSize).
@@ -32,14 +29,13 @@ const (
 
 // takeOverTransactions makes what is pending in a directory of RocketMQ pending here, once.
 func (b *Broker) takeOverTransactions() error {
-	end := b.store.ForeignEnd()
-	if end == 0 {
+	if b.store.ForeignEnd() == 0 {
 		return nil
 	}
 	if done, err := b.store.StateAt(kindTransactions, takenOver); err != nil || done != nil {
 		return err
 	}
-	settled, err := b.foreignOps(end)
+	settled, err := b.foreignOps()
 	if err != nil {
 		return err
 	}
@@ -51,7 +47,7 @@ func (b *Broker) takeOverTransactions() error {
 		pending = nil
 		return err
 	}
-	err = b.foreignRecords(message.TopicHalf, end, func(r *message.Record) error {
+	err = b.foreignRecords(message.TopicHalf, func(r *message.Record) error {
 		if settled[r.QueueOffset] {
 			return nil
 		}
@@ -75,9 +71,9 @@ func (b *Broker) takeOverTransactions() error {
 }
 
 // foreignOps returns the offsets of half messages that RocketMQ's op messages settle.
-func (b *Broker) foreignOps(end int64) (settled map[int64]bool, err error) {
+func (b *Broker) foreignOps() (settled map[int64]bool, err error) {
 	settled = map[int64]bool{}
-	err = b.foreignRecords(message.TopicOpHalf, end, func(r *message.Record) error {
+	err = b.foreignRecords(message.TopicOpHalf, func(r *message.Record) error {
 		if string(message.Property(r.Properties, message.PropTags)) != opTag {
 			return nil
 		}
@@ -91,40 +87,10 @@ func (b *Broker) foreignOps(end int64) (settled map[int64]bool, err error) {
 	return settled, err
 }
 
-// foreignRecords calls fn for the messages of a topic's queue 0 before a log position that CID_RMQ_SYS_TRANS has not gone past.
-func (b *Broker) foreignRecords(topic string, end int64, fn func(r *message.Record) error) error {
-	q := b.store.Queue(topic, 0)
-	at, next := q.Bounds()
-	key := offsetKey{transGroup, topic, 0}.String()
-	if value, err := b.store.StateAt(kindOffsets, key); err != nil {
-		return err
-	} else if len(value) >= 8 {
-		at = max(at, int64(binary.BigEndian.Uint64(value)))
-	}
-	var pins store.Pins
-	defer pins.Release()
-	for at < next {
-		entries, err := q.Entries(nil, at, halvesPage)
-		if err != nil || len(entries) == 0 {
-			return err
-		}
-		at += int64(len(entries))
-		for _, e := range entries {
-			if e.Hole() || e.Position >= end {
-				continue
-			}
-			r, raw, err := b.store.Look(e.Position, &pins)
-			if err != nil || r.Verify(raw) != nil {
-				b.log.Warn("a message of RocketMQ cannot be read and is passed over", "topic", topic, "position", e.Position, "error", err)
-				continue
-			}
-			if err := fn(&r); err != nil {
-				return err
-			}
-		}
-		pins.Release()
-	}
-	return nil
+// foreignRecords calls fn for the messages of a topic's queue 0 that RocketMQ wrote and CID_RMQ_SYS_TRANS has not gone past.
+func (b *Broker) foreignRecords(topic string, fn func(r *message.Record) error) error {
+	from, _ := b.offsets.find(offsetKey{message.GroupTransactions, topic, 0})
+	return b.store.EachForeign(b.store.Queue(topic, 0), from, fn)
 }
 
 // leaveTransactions gives the half messages back to RocketMQ: it begins at the first one that is pending, and op messages settle those
@@ -171,8 +137,8 @@ func leaveTransactions(s *store.Store, table map[string]map[int32]int64) error {
 		return fmt.Errorf("cannot tell RocketMQ which transactions are settled: %w", err)
 	}
 	if end > 0 || opEnd > 0 {
-		table[message.TopicHalf+"@"+transGroup] = map[int32]int64{0: from}
-		table[message.TopicOpHalf+"@"+transGroup] = map[int32]int64{0: opEnd}
+		table[message.TopicHalf+"@"+message.GroupTransactions] = map[int32]int64{0: from}
+		table[message.TopicOpHalf+"@"+message.GroupTransactions] = map[int32]int64{0: opEnd}
 	}
 	return nil
 }

@@ -86,12 +86,12 @@ func (n *delayNode) settledFor(offsets []byte) (settled []int64) {
 	if err := json.Unmarshal(offsets, &table); err != nil {
 		n.t.Fatal(err)
 	}
-	from := table.Offsets[message.TopicHalf+"@"+transGroup][0]
+	from := table.Offsets[message.TopicHalf+"@"+message.GroupTransactions][0]
 	for offset := range from {
 		settled = append(settled, offset)
 	}
 	for at, r := range n.read(message.TopicOpHalf) {
-		if int64(at) < table.Offsets[message.TopicOpHalf+"@"+transGroup][0] {
+		if int64(at) < table.Offsets[message.TopicOpHalf+"@"+message.GroupTransactions][0] {
 			continue
 		}
 		if string(message.Property(r.Properties, message.PropTags)) != opTag || len(r.Body) > opBytesMax+20 {
@@ -191,8 +191,8 @@ func TestHalfMessagesThatRocketMQPutBack(t *testing.T) {
 		if err := json.Unmarshal(files[fileOffsets], &table); err != nil {
 			t.Fatal(err)
 		}
-		table.Offsets[message.TopicHalf+"@"+transGroup] = map[int32]int64{0: 1}
-		table.Offsets[message.TopicOpHalf+"@"+transGroup] = map[int32]int64{0: 1}
+		table.Offsets[message.TopicHalf+"@"+message.GroupTransactions] = map[int32]int64{0: 1}
+		table.Offsets[message.TopicOpHalf+"@"+message.GroupTransactions] = map[int32]int64{0: 1}
 		if files[fileOffsets], err = json.Marshal(table); err != nil {
 			t.Fatal(err)
 		}

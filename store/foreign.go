@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/store/commitlog"
 )
 
@@ -49,6 +50,36 @@ func (s *Store) finishImport(end int64) error {
 	s.foreign = end
 	s.c.Logger.Info("a directory of RocketMQ was taken over", "dir", s.c.Dir, "logEnd", end)
 	return writeMark(s.c.FS, s.foreignEndPath(), end, true)
+}
+
+// EachForeign calls fn for the messages of a queue from an offset on that RocketMQ wrote. One that cannot be read is passed over.
+func (s *Store) EachForeign(q *Queue, from int64, fn func(r *message.Record) error) error {
+	const page = 2048
+	at, next := q.Bounds()
+	var pins Pins
+	defer pins.Release()
+	for at = max(at, from); at < next; {
+		entries, err := q.Entries(nil, at, page)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		at += int64(len(entries))
+		for _, e := range entries {
+			if e.Hole() || e.Position >= s.foreign {
+				continue
+			}
+			r, raw, err := s.Look(e.Position, &pins)
+			if err != nil || r.Verify(raw) != nil {
+				s.c.Logger.Warn("a message of RocketMQ cannot be read and is passed over", "topic", q.Topic, "position", e.Position, "error", err)
+				continue
+			}
+			if err := fn(&r); err != nil {
+				return err
+			}
+		}
+		pins.Release()
+	}
+	return nil
 }
 
 // foreignCrashed tells whether RocketMQ did not get to end: it removes this file when it does (StorePathConfigHelper.getAbortFile).

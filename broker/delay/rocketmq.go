@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/apogeemq/apogee/broker/timer"
 	"github.com/apogeemq/apogee/message"
@@ -65,6 +67,52 @@ func (d *Delays) importTimers() error {
 	d.c.Logger.Info("timed messages of RocketMQ were taken over", "messages", i.found, "deliveredUpTo", i.delivered)
 	i.changes = []store.Mutation{{Key: ""}}
 	return i.flush(KindImport)
+}
+
+// EachWaiting calls fn for each message that waits for a moment to go to a topic whose name begins with prefix. Before Start.
+func (d *Delays) EachWaiting(prefix string, fn func(r *message.Record) error) error {
+	return d.eachWaiting(prefix, func(items []timer.Moment) error {
+		for _, m := range items {
+			r, _, err := d.c.Store.RecordAt(m.Position)
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err == nil {
+				err = fn(&r)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Forget has none of them wait any more. Before Start.
+func (d *Delays) Forget(prefix string) error {
+	return d.eachWaiting(prefix, func(items []timer.Moment) error {
+		i := timerImport{s: d, changes: waitEnds(items)}
+		return i.flush(KindMoments)
+	})
+}
+
+func (d *Delays) eachWaiting(prefix string, fn func(items []timer.Moment) error) error {
+	from := timer.Key{}
+	for all := false; !all; from.Position++ {
+		var items []timer.Moment
+		var err error
+		if items, from, all, err = d.timed.waiting(from, timer.MomentsLoad); err != nil {
+			return err
+		}
+		items = slices.DeleteFunc(items, func(m timer.Moment) bool { return !strings.HasPrefix(m.Topic, prefix) })
+		if len(items) == 0 {
+			continue
+		}
+		if err := fn(items); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // timerImport is one run of importTimers.

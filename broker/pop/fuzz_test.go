@@ -9,7 +9,7 @@ import (
 func FuzzLoad(f *testing.F) {
 	r := Run{RunID: RunID{5, 1, 2, 3}, Left: Bits{6}}
 	b := Batch{attempt: "a", time: 1, invisible: 2, messages: []ordered{{offset: 7, acked: true}, {offset: 9, visible: 4, attempts: 1}}}
-	for _, w := range []Write{r.write(), b.write(), {keyNext, []byte{200, 1}}} {
+	for _, w := range []Write{r.Write(), b.write(), {keyNext, []byte{200, 1}}} {
 		f.Add(w.Key, w.Value)
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
@@ -24,7 +24,7 @@ func FuzzLoad(f *testing.F) {
 		case keyBatch:
 			w = q.batch.write()
 		default:
-			w = q.runs[0].write()
+			w = q.runs[0].Write()
 		}
 		var again Queue
 		if err := again.Load(w.Key, w.Value); err != nil || w.Key != key || again.Low() != q.Low() || again.Deadline() != q.Deadline() || again.Free() != q.Free() {

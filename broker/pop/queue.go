@@ -33,8 +33,23 @@ type Run struct {
 	Suspend bool // its next delivery does not count as another attempt
 }
 
-// low returns the lowest offset that is not acknowledged.
-func (r *Run) low() int64 { return r.Start + int64(r.Left.first()) }
+// NewRun returns what is not acknowledged of a delivery: these offsets, none before id.Start.
+func NewRun(id RunID, offsets []int64, suspend bool) Run {
+	r := Run{RunID: id, Suspend: suspend}
+	for _, offset := range offsets {
+		r.Left.set(int(offset - id.Start))
+	}
+	return r
+}
+
+// Low returns the lowest offset that is not acknowledged, of a run of which something is left.
+func (r *Run) Low() int64 { return r.Start + int64(r.Left.first()) }
+
+// Count returns how many messages are not acknowledged.
+func (r *Run) Count() int { return r.Left.count() }
+
+// Ack acknowledges a message; false when there is nothing to.
+func (r *Run) Ack(offset int64) bool { return offset >= r.Start && r.Left.clear(int(offset-r.Start)) }
 
 // lows are runs by their lowest offset: to go through all at every change would take longer than the change.
 type lows = timer.Alarms[RunID]
@@ -63,7 +78,7 @@ func (q *Queue) Low() int64 {
 		low = min(low, first)
 	}
 	for i := range q.reviving {
-		low = min(low, q.reviving[i].low())
+		low = min(low, q.reviving[i].Low())
 	}
 	if q.absent.count > 0 {
 		low = min(low, q.absent.low())
@@ -119,13 +134,10 @@ func (q *Queue) Advance(w []Write, offset int64) []Write {
 
 // Popped notes a delivery: these offsets, in order and at least one, of what was read from id.Start up to next.
 func (q *Queue) Popped(w []Write, id RunID, offsets []int64, next int64) []Write {
-	r := Run{RunID: id}
-	for _, offset := range offsets {
-		r.Left.set(int(offset - id.Start))
-	}
+	r := NewRun(id, offsets, false)
 	q.insert(r)
 	q.next, q.known = next, true
-	return append(w, r.write(), q.writeNext())
+	return append(w, r.Write(), q.writeNext())
 }
 
 // Outcome is what became of an acknowledgement.
@@ -145,16 +157,16 @@ func (q *Queue) Ack(w []Write, id RunID, offset int64) ([]Write, Outcome) {
 		return w, Over
 	}
 	r := &q.runs[i]
-	if offset < r.Start || !r.Left.clear(int(offset-r.Start)) {
+	if !r.Ack(offset) {
 		return w, Already
 	}
 	q.left--
-	w = append(w, r.write())
+	w = append(w, r.Write())
 	if r.Left.empty() {
 		q.runs = slices.Delete(q.runs, i, i+1)
 		q.lows.Remove(id)
 	} else {
-		q.lows.Set(id, r.low())
+		q.lows.Set(id, r.Low())
 	}
 	return w, Done
 }
@@ -165,10 +177,9 @@ func (q *Queue) Renew(w []Write, id RunID, offset int64, renewed RunID, suspend 
 	if outcome != Done {
 		return w, outcome
 	}
-	r := Run{RunID: renewed, Suspend: suspend}
-	r.Left.set(int(offset - renewed.Start))
+	r := NewRun(renewed, []int64{offset}, suspend)
 	q.insert(r)
-	return append(w, r.write()), Done
+	return append(w, r.Write()), Done
 }
 
 // Due takes up to most runs whose deadline has passed, except those that skip wants left: they are to be delivered again. Revived or
@@ -193,7 +204,7 @@ func (q *Queue) Revived(id RunID) {
 		if r.RunID != id {
 			return false
 		}
-		q.left -= r.Left.count()
+		q.left -= r.Count()
 		return true
 	})
 }
@@ -251,7 +262,7 @@ func (q *Queue) take(r Run) {
 		return
 	}
 	q.put(r)
-	q.absent.remove(r.low())
+	q.absent.remove(r.Low())
 }
 
 // find returns where a run is, or belongs.
@@ -260,7 +271,7 @@ func (q *Queue) find(id RunID) (int, bool) {
 }
 
 func (q *Queue) insert(r Run) {
-	q.left += r.Left.count()
+	q.left += r.Count()
 	q.put(r)
 	q.trim()
 }
@@ -268,7 +279,7 @@ func (q *Queue) insert(r Run) {
 func (q *Queue) put(r Run) {
 	i, _ := q.find(r.RunID)
 	q.runs = slices.Insert(q.runs, i, r)
-	q.lows.Set(r.RunID, r.low())
+	q.lows.Set(r.RunID, r.Low())
 }
 
 // trim lets the last runs go from memory when there are too many.
@@ -281,6 +292,6 @@ func (q *Queue) trim() {
 		if q.absent.count == 0 || last.compare(q.horizon) < 0 {
 			q.horizon = last.RunID
 		}
-		q.absent.add(last.low())
+		q.absent.add(last.Low())
 	}
 }

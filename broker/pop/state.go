@@ -48,7 +48,8 @@ func (a RunID) Key() string {
 	return string(be.AppendUint32(k, uint32(a.Number)))
 }
 
-func (r *Run) write() Write {
+// Write returns the run's entry, which is deleted when nothing is left.
+func (r *Run) Write() Write {
 	w := Write{Key: r.Key()}
 	if !r.Left.empty() {
 		w.Value = make([]byte, 1, 1+len(r.Left))
@@ -68,7 +69,7 @@ func (r *Run) Without(offset int64) Write {
 			left.Left.set(i)
 		}
 	}
-	return left.write()
+	return left.Write()
 }
 
 // IsRun tells whether a key is that of a run.

@@ -13,6 +13,7 @@ import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
@@ -27,6 +28,11 @@ import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageRequestMode;
+import org.apache.rocketmq.remoting.RPCHook;
+import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.RequestCode;
+import org.apache.rocketmq.remoting.protocol.ResponseCode;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -45,6 +51,8 @@ class DirectoryTest {
     private static final int LEVEL_1_HOUR = 17;
     private static final int COMMAND_SECONDS_MAX = 30;
     private static final int COMMIT_MILLIS = 500;
+    private static final int POPPED = 40;
+    private static final int INVISIBLE_MILLIS = 30_000;
 
     /** When timed messages fall due: while Apogee has the directory, and when the original has it again. */
     private static final long SOON_MILLIS = 30_000;
@@ -57,6 +65,21 @@ class DirectoryTest {
     /** Transactions that a broker has asked for. */
     private final Set<String> asked = ConcurrentHashMap.newKeySet();
     private volatile String failing = "";
+    /** What was given to a consumer that pops, and how many requests of each code of a consumer were answered with success. */
+    private final Set<String> popped = ConcurrentHashMap.newKeySet();
+    private final ConcurrentHashMap<Integer, Integer> answers = new ConcurrentHashMap<>();
+    private final RPCHook answered = new RPCHook() {
+        @Override
+        public void doBeforeRequest(String address, RemotingCommand request) {
+        }
+
+        @Override
+        public void doAfterResponse(String address, RemotingCommand request, RemotingCommand response) {
+            if (response != null && response.getCode() == ResponseCode.SUCCESS) {
+                answers.merge(request.getCode(), 1, Integer::sum);
+            }
+        }
+    };
 
     @Test
     void aDirectoryOfTheOriginalIsTakenOverAndGivenBack(@TempDir Path dir) throws Exception {
@@ -116,6 +139,83 @@ class DirectoryTest {
             original.kill();
         }
         assertEquals(List.of(), List.copyOf(twice), "consumed twice");
+    }
+
+    /** What a group has popped and not acknowledged comes again from whoever has the directory; once, if it was stopped. */
+    @Test
+    void whatWasPoppedIsDeliveredAgainByWhoeverHasTheDirectory(@TempDir Path dir) throws Exception {
+        ApogeeProcess original = MqadminNode.originalIn(dir);
+        original.start();
+        try {
+            send(original, "first", POPPED, 0);
+            DefaultMQAdminExt admin = admin(original);
+            String broker = admin.examineBrokerClusterInfo().getBrokerAddrTable().values().iterator().next().selectBrokerAddr();
+            admin.setMessageRequestMode(broker, TOPIC, GROUP, MessageRequestMode.POP, 0, Await.MAX.toMillis());
+            admin.shutdown();
+            popAllBut(original, POPPED, Set.of("first3", "first17"), Set.of("first8"));
+        } finally {
+            original.stop();
+        }
+
+        ApogeeProcess apogee = new ApogeeProcess(dir, LISTEN);
+        apogee.start();
+        try {
+            DefaultMQPushConsumer consumer = pop(apogee, Set.of(), Set.of());
+            Await.until("what the original had popped comes", Await.MAX.multipliedBy(4), () -> consumed.size() == POPPED);
+            consumer.shutdown();
+            assertEquals(List.of(), List.copyOf(twice), "consumed twice");
+            send(apogee, "second", POPPED, 0);
+            popAllBut(apogee, 2 * POPPED, Set.of("second5"), Set.of("second11"));
+        } finally {
+            apogee.stop();
+        }
+        leave(dir);
+
+        original = MqadminNode.originalIn(dir);
+        original.start();
+        try {
+            DefaultMQPushConsumer consumer = pop(original, Set.of(), Set.of());
+            Await.until("what Apogee had popped comes", Await.MAX.multipliedBy(4), () -> consumed.size() == 2 * POPPED);
+            consumer.shutdown();
+            assertEquals(List.of(), twice.stream().filter(place -> place.startsWith("first")).collect(Collectors.toList()), "consumed twice");
+        } finally {
+            original.kill();
+        }
+    }
+
+    /** Consumes all there is but what is held, or is to come later, and ends when that is acknowledged. */
+    private void popAllBut(ApogeeProcess from, int count, Set<String> held, Set<String> later) throws Exception {
+        int before = consumed.size();
+        answers.clear();
+        DefaultMQPushConsumer consumer = pop(from, held, later);
+        Await.until("what is to be held is popped", () -> popped.containsAll(held));
+        Await.until("the others are acknowledged", () -> answers(RequestCode.ACK_MESSAGE) == count - before - held.size() - later.size());
+        Await.until("what is to come later is renewed", () -> answers(RequestCode.CHANGE_MESSAGE_INVISIBLETIME) >= later.size());
+        consumer.shutdown();
+    }
+
+    private int answers(int code) {
+        return answers.getOrDefault(code, 0);
+    }
+
+    /** Some messages are held without an answer; some are to come later, which renews their deliveries. */
+    private DefaultMQPushConsumer pop(ApogeeProcess from, Set<String> held, Set<String> later) throws Exception {
+        DefaultMQPushConsumer consumer = consumer(from, (messages, context) -> {
+            MessageExt message = messages.get(0);
+            popped.add(body(message));
+            if (held.contains(body(message))) {
+                LockSupport.park(); // until the JVM ends
+            }
+            if (held.contains(body(message)) || later.contains(body(message))) {
+                return ConsumeConcurrentlyStatus.RECONSUME_LATER;
+            }
+            note(message);
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.setClientRebalance(false);
+        consumer.setPopInvisibleTime(INVISIBLE_MILLIS);
+        consumer.start();
+        return consumer;
     }
 
     /** Returns the recall handle. */
@@ -248,30 +348,39 @@ class DirectoryTest {
     }
 
     private DefaultMQPushConsumer consume(ApogeeProcess from) throws Exception {
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(GROUP);
-        consumer.setNamesrvAddr(from.nameServer());
-        consumer.setInstanceName("consumer" + System.nanoTime());
-        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        consumer.setPersistConsumerOffsetInterval(COMMIT_MILLIS);
-        consumer.subscribe(TOPIC, "*");
-        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+        DefaultMQPushConsumer consumer = consumer(from, (messages, context) -> {
             for (MessageExt message : messages) {
-                String body = new String(message.getBody(), StandardCharsets.UTF_8);
-                if (body.equals(failing)) {
+                if (body(message).equals(failing)) {
                     context.setDelayLevelWhenNextConsume(LEVEL_30_SECONDS);
                     return ConsumeConcurrentlyStatus.RECONSUME_LATER;
                 }
-                String place = body + " at " + message.getQueueId() + ":" + message.getQueueOffset();
-                String first = places.putIfAbsent(body, place);
-                if (first != null) {
-                    twice.add(first + ", " + place);
-                }
-                consumed.add(body);
+                note(message);
             }
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
         return consumer;
+    }
+
+    private DefaultMQPushConsumer consumer(ApogeeProcess from, MessageListenerConcurrently listener) throws Exception {
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(GROUP, answered);
+        consumer.setNamesrvAddr(from.nameServer());
+        consumer.setInstanceName("consumer" + System.nanoTime());
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.setPersistConsumerOffsetInterval(COMMIT_MILLIS);
+        consumer.subscribe(TOPIC, "*");
+        consumer.registerMessageListener(listener);
+        return consumer;
+    }
+
+    /** Notes a message as consumed. */
+    private void note(MessageExt message) {
+        String place = body(message) + " at " + message.getQueueId() + ":" + message.getQueueOffset();
+        String first = places.putIfAbsent(body(message), place);
+        if (first != null) {
+            twice.add(first + ", " + place);
+        }
+        consumed.add(body(message));
     }
 
     /** Stops a consumer once all that it consumed is committed: its last commits are one-way, and its end may overtake them. */
@@ -294,8 +403,12 @@ class DirectoryTest {
         return admin.examineTopicStats(topic).getOffsetTable().values().stream().mapToLong(o -> o.getMaxOffset() - o.getMinOffset()).sum();
     }
 
+    private static String body(MessageExt message) {
+        return new String(message.getBody(), StandardCharsets.UTF_8);
+    }
+
     private static List<String> bodies(List<MessageExt> messages) {
-        return messages.stream().map(m -> new String(m.getBody(), StandardCharsets.UTF_8)).collect(Collectors.toList());
+        return messages.stream().map(DirectoryTest::body).collect(Collectors.toList());
     }
 
     /** What {@code apogee inspect} says of a directory that only the original has had. */
