@@ -191,6 +191,9 @@ func (b *Broker) neededFrom(wanted int64) (int64, error) {
 // Retired is the store's: what a record changes by replacing its source. The source has waited for its time, it is a half message whose
 // transaction is decided, or the delivery of what a group did not acknowledge ends.
 func Retired(r, source *message.Record) (kind string, changes []store.Mutation) {
+	if source == nil {
+		return delay.RetiredUnread(r)
+	}
 	if string(source.Topic) == message.TopicHalf {
 		return kindTransactions, decidedHalf(r, source)
 	}

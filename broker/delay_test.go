@@ -44,11 +44,11 @@ func startRetainingNode(t testing.TB, fs vfs.FS, levels delay.Levels, retention 
 // startClockNode starts a broker with some of its options and a clock.
 func startClockNode(t testing.TB, fs vfs.FS, c Config, retention store.Retention) *delayNode {
 	t.Helper()
-	c.Cluster, c.Name, c.Permission, c.AutoCreateGroup, c.Logger = "c", "b", 6, true, slog.New(slog.DiscardHandler)
-	s, _, err := store.Open(store.Config{
-		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
-		Now: c.Now, Logger: c.Logger, DueTime: c.DelayLevels.DueTime, Retired: Retired, Pending: Pending, Import: ImportRocketMQ(false), Retention: retention,
-	})
+	c.Cluster, c.Name, c.Permission, c.AutoCreateGroup = "c", "b", 6, true
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s, _, err := store.Open(storeConfig(fs, c, retention))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +58,13 @@ func startClockNode(t testing.TB, fs vfs.FS, c Config, retention store.Retention
 	}
 	b.Start()
 	return &delayNode{t, s, b}
+}
+
+func storeConfig(fs vfs.FS, c Config, retention store.Retention) store.Config {
+	return store.Config{
+		FS: fs, Files: commitlog.NewVFSFiles(fs), Dir: "store", SegmentBytes: 256 << 10, MemoryBytesMax: 2 << 20,
+		Now: c.Now, Logger: c.Logger, DueTime: c.DelayLevels.DueTime, Retired: Retired, Pending: Pending, Import: ImportRocketMQ(false), Retention: retention,
+	}
 }
 
 func (n *delayNode) stop() {

@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"runtime"
@@ -499,15 +500,100 @@ func (n *delayNode) fill() {
 // waits returns when the one message is due that waits for a moment, and where it stands in the log.
 func (n *delayNode) waits() (due, position int64) {
 	n.t.Helper()
+	count := 0
 	for _, entry := range strings.Fields(n.timerState()) {
 		if _, err := fmt.Sscanf(entry, "%16x%16x=", &due, &position); err != nil {
 			n.t.Fatalf("there waits %q: %v", entry, err)
 		}
-		// A view made from an older base may still have what was taken along since, whose segment is gone: it is passed over when it is due.
-		if position >= n.store.Log().First() {
-			return due, position
+		count++
+	}
+	if count != 1 {
+		n.t.Fatalf("%d messages wait", count)
+	}
+	return due, position
+}
+
+// A view that is made anew from the older base, before which what waits was taken along: its source is gone, and it waits once.
+func TestAViewOfAnOlderBaseListsWhatWaitsOnce(t *testing.T) {
+	for _, property := range []string{message.PropTimerDeliver, message.PropTimerDelayMS} {
+		t.Run(property, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { listOnce(t, property) })
+		})
+	}
+}
+
+func listOnce(t *testing.T, property string) {
+	fs := vfs.NewMem()
+	retention := store.Retention{BytesMax: 2 << 20} // longer than from base to base
+	n := startRetainingNode(t, fs, delay.DefaultLevels(), retention)
+	value := int64(3_600_345)
+	if property == message.PropTimerDeliver {
+		value += time.Now().UnixMilli()
+	}
+	n.mustSendTimed("Late", property, value, "late")
+	due, copied := n.waits()
+	for tries := 0; ; tries++ {
+		n.fill()
+		time.Sleep(12 * time.Second)
+		synctest.Wait()
+		_, copied = n.waits()
+		r, _, err := n.store.RecordAt(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := r.PreparedOffset
+		if bases := n.bases(fs); len(bases) == 2 && source < min(n.store.Log().First(), bases[0]) && bases[0] < copied {
+			break
+		}
+		if tries == 50 {
+			t.Fatalf("bases %v, the log begins at %d, the source is at %d and its copy at %d", n.bases(fs), n.store.Log().First(), source, copied)
 		}
 	}
-	n.t.Fatal("nothing waits")
-	return 0, 0
+	bases, before := n.bases(fs), n.timerState()
+	n.stop()
+	for _, path := range []string{"store/view", basePath(bases[1])} {
+		if err := fs.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, _, err := store.Open(storeConfig(fs, Config{DelayLevels: delay.DefaultLevels(), Now: time.Now, Logger: slog.New(slog.DiscardHandler)}, retention))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n = &delayNode{t: t, store: s}
+	if after := n.timerState(); after != before {
+		t.Errorf("with a view from an older base waits %s, before %s", after, before)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log := &strings.Builder{}
+	n = startClockNode(t, fs, Config{DelayLevels: delay.DefaultLevels(), Now: time.Now, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))}, retention)
+	time.Sleep(time.Until(time.UnixMilli(due + 1)))
+	synctest.Wait()
+	if diff := cmp.Diff([]string{"late"}, bodies(n.read("Late"))); diff != "" {
+		t.Error(diff)
+	}
+	before = n.timerState()
+	n.stop()
+	if before != "" || log.Len() > 0 {
+		t.Errorf("there waits %q still; the log has %q", before, log)
+	}
 }
+
+// bases returns the log positions of the bases.
+func (n *delayNode) bases(fs vfs.FS) (bases []int64) {
+	names, err := fs.List("store/state")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, name := range names {
+		if at, err := strconv.ParseInt(strings.TrimSuffix(name, ".snap"), 10, 64); err == nil && strings.HasSuffix(name, ".snap") {
+			bases = append(bases, at)
+		}
+	}
+	slices.Sort(bases)
+	return bases
+}
+
+func basePath(position int64) string { return fmt.Sprintf("store/state/%020d.snap", position) }

@@ -56,8 +56,8 @@ func pendingHooks(c *Config) {
 	c.Pending = func(r *message.Record) (string, []Mutation) {
 		return pendingKind, []Mutation{{Key: pendingKey(r.PhysicalOffset), Value: fmt.Append(nil, r.StoreTime)}}
 	}
-	c.Retired = func(_, source *message.Record) (string, []Mutation) {
-		return pendingKind, []Mutation{{Key: pendingKey(source.PhysicalOffset)}}
+	c.Retired = func(r, _ *message.Record) (string, []Mutation) {
+		return pendingKind, []Mutation{{Key: pendingKey(r.PreparedOffset)}}
 	}
 }
 

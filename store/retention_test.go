@@ -86,6 +86,11 @@ func TestTheLogIsKeptWithinItsSize(t *testing.T) {
 	if from < 1000 || to != 2000 {
 		t.Fatalf("messages %d to %d are left", from, to)
 	}
+	for i := range from { // also those whose block is in memory
+		if findKey(t, s, fmt.Sprint("k", i)) != 0 {
+			t.Fatalf("message %d is found by its key, the first that is left is %d", i, from)
+		}
+	}
 	if got := []int{findKey(t, s, "k10"), findKey(t, s, fmt.Sprint("k", from)), findKey(t, s, "k1999")}; !slices.Equal(got, []int{0, 1, 1}) {
 		t.Fatalf("found by key: %v", got)
 	}

@@ -38,7 +38,8 @@ type Config struct {
 	// ms. Nil: the tag's code. Of a record that is confirmed its body must not be looked at.
 	DueTime func(r *message.Record) int64
 	// Retired gives the change of state that comes with a record that names its source (PreparedOffset): the source is done with. It is
-	// asked when such a record is replayed; who appends one gives the same changes as its Target (WithState).
+	// asked when such a record is replayed; who appends one gives the same changes as its Target (WithState). source is nil where the log
+	// does not hold it any more, which happens when the view is made anew from an older base.
 	Retired func(r, source *message.Record) (kind string, changes []Mutation)
 	// Pending gives the change of state that comes with a record of a topic whose messages wait (rmq_sys_wheel_timer,
 	// RMQ_SYS_TRANS_HALF_TOPIC). It is asked when such a record is confirmed, and when it is replayed; its position and store time are
@@ -371,18 +372,19 @@ func (s *Store) replay(r *message.Record, raw []byte, stateFrom int64) error {
 	return nil
 }
 
-// retire adds to a replayed record what it changes by replacing its source. A source that the log does not hold any more has nothing
-// left to retire.
+// retire adds to a replayed record what it changes by replacing its source.
 func (s *Store) retire(m *view.Message, r *message.Record) error {
 	if s.c.Retired == nil || r.PreparedOffset <= 0 || r.PreparedOffset >= r.PhysicalOffset {
 		return nil
 	}
 	source, found, err := s.log.ReadRecord(r.PreparedOffset)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if found {
+	case found:
 		m.Retires.Kind, m.Retires.Changes = s.c.Retired(r, &source)
+	case r.PreparedOffset < s.log.First():
+		m.Retires.Kind, m.Retires.Changes = s.c.Retired(r, nil)
 	}
 	return nil
 }

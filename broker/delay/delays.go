@@ -74,6 +74,16 @@ func Retired(source *message.Record) (kind string, changes []store.Mutation) {
 	return "", nil
 }
 
+// RetiredUnread is Retired where the log does not hold the source any more. What waited for a moment can be told from what replaces it: the
+// moment is the same. A level's progress is past it anyway, because its queue begins behind it.
+func RetiredUnread(r *message.Record) (kind string, changes []store.Mutation) {
+	due, ok := Due(r)
+	if !ok {
+		return "", nil
+	}
+	return KindMoments, []store.Mutation{{Key: timerKey(due, r.PreparedOffset)}}
+}
+
 // NeededFrom is the store's Hold: from which log position on records are still needed by what waits. What waits for a moment before wanted
 // is appended again in the course of time.
 func (d *Delays) NeededFrom(wanted int64) (int64, error) {

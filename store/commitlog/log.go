@@ -151,6 +151,7 @@ type Log struct {
 	closing   bool       // no further appends; what is in flight goes on
 
 	written, flushed, confirmed atomic.Int64
+	retired                     atomic.Int64  // log position before which Retire has removed everything
 	syncing                     sync.Mutex    // one sync at a time: a second one of the same file would not be told of the first one's failure
 	work                        chan struct{} // tells the shell that Step has something to do
 	wantSpare                   chan struct{} // tells the shell that SpareStep has
@@ -179,6 +180,7 @@ const sparesKept = 3
 func (l *Log) Retire(keep int64) (freed int64, err error) {
 	keep = min(keep, l.flushed.Load())
 	freed, err = l.segments.retire(keep, sparesKept)
+	l.retired.Store(l.First())
 	if err != nil {
 		return freed, fmt.Errorf("retention: %w", err)
 	}

@@ -136,6 +136,9 @@ func (l *Log) Slices(dst [][]byte, pos int64, n int, pins *Pins) ([][]byte, erro
 	if pos < 0 || n < 0 || pos > l.confirmed.Load()-int64(n) {
 		return dst, fmt.Errorf("log position %d+%d: %w", pos, n, io.EOF)
 	}
+	if pos < l.retired.Load() { // its block may still be in memory
+		return dst, fmt.Errorf("log position %d: %w", pos, ErrGone)
+	}
 	pins.log = l
 	step := int64(l.o.BlockBytes)
 	for n > 0 {
