@@ -17,7 +17,7 @@
 //	                                      Bits 30 and 31 of the size: the record holds several messages; it has the next offset, too
 //	"x" from 8 end 8 "k" hash 8 sequence 4
 //	                                      key index of a run: sorted pairs of key hash 5 (its first bytes) and how far before
-//	                                      the run's end the message is 5; the hash in the key is that of the first pair, 8
+//	                                      the run's end the message is 5; the hash in the key is that of the last pair, 8
 //	"K" from 8                            a run: end position 8, store times of its first and last key 8
 //	"s" kind 0 key                        the broker's state
 package view

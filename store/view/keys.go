@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -194,11 +195,16 @@ func (v *View) FindKey(hash uint64, begin, end int64, fn func(position int64) bo
 		}
 	}
 	runs, err := v.runs(begin, end)
+	if err != nil || len(runs) == 0 {
+		return err
+	}
+	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: []byte("x"), UpperBound: after([]byte("x"))})
 	if err != nil {
 		return err
 	}
+	defer it.Close()
 	for _, r := range slices.Backward(runs) {
-		positions, err := v.findInRun(r, hash)
+		positions, err := findInRun(it, r, hash)
 		if err != nil {
 			return err
 		}
@@ -221,32 +227,22 @@ func (v *View) KeyPositions(topic, key string) (positions []int64, err error) {
 }
 
 // findInRun returns the positions of a hash in one run, oldest first.
-func (v *View) findInRun(r run, hash uint64) ([]int64, error) {
+func findInRun(it *pebble.Iterator, r run, hash uint64) (found []int64, err error) {
 	hash &= pairHashMask
 	prefix := r.prefix('k')
-	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-	if err != nil {
-		return nil, err
-	}
-	defer it.Close()
-	var found []int64
-	// The block before the first one that begins with the hash may end with it.
-	ok := it.SeekLT(binary.BigEndian.AppendUint64(prefix[:len(prefix):len(prefix)], hash))
-	if !ok {
-		ok = it.First()
-	}
-	for ; ok; ok = it.Next() {
+	for ok := it.SeekGE(binary.BigEndian.AppendUint64(prefix, hash)); ok && bytes.HasPrefix(it.Key(), prefix); ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
 			return nil, err
 		}
 		at := func(i int) pair { return decodePair(value[i*pairBytes:], r) }
 		n := len(value) / pairBytes
-		if at(0).hash > hash {
-			break
-		}
-		for i := sort.Search(n, func(i int) bool { return at(i).hash >= hash }); i < n && at(i).hash == hash; i++ {
+		i := sort.Search(n, func(i int) bool { return at(i).hash >= hash })
+		for ; i < n && at(i).hash == hash; i++ {
 			found = append(found, at(i).position)
+		}
+		if i < n {
+			break
 		}
 	}
 	return found, it.Error()

@@ -3,10 +3,13 @@ package view
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 func TestKeysAreSortedByHashAndThenAsTheyCame(t *testing.T) {
@@ -56,6 +59,44 @@ func BenchmarkFindUnstagedKey(b *testing.B) {
 		found := false
 		err := v.FindKey(1, 0, math.MaxInt64, func(p int64) bool { found = p == pairs; return false })
 		if err != nil || !found {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFindStagedKey looks for a key that none of so many runs has, and for one that the oldest has.
+func BenchmarkFindStagedKey(b *testing.B) {
+	for _, runs := range []int{80, 1000} {
+		v, err := Open(vfs.Default, b.TempDir())
+		if err != nil {
+			b.Fatal(err)
+		}
+		const pairs = 50_000 // of 64 MiB of messages of 1 KiB with a unique key
+		random := rand.New(rand.NewPCG(3, 4))
+		present := KeyHash([]byte("T"), []byte("present"))
+		for r := range runs {
+			v.Begin()
+			position := int64(r) << 26
+			v.keys.add(position, position, []uint64{present + uint64(r)<<40})
+			for i := range int64(pairs) {
+				v.keys.add(position+i, position, []uint64{random.Uint64()})
+			}
+			v.End(position + 1<<26)
+			if err := v.StageAll(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for want, hash := range []uint64{^present, present} {
+			b.Run(fmt.Sprintf("runs=%d/found=%d", runs, want), func(b *testing.B) {
+				for b.Loop() {
+					found := 0
+					if err := v.FindKey(hash, 0, math.MaxInt64, func(int64) bool { found++; return true }); err != nil || found != want {
+						b.Fatal(err, found)
+					}
+				}
+			})
+		}
+		if err := v.Close(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -69,7 +69,7 @@ func (f *Frozen) writeKeys(w *sstable.Writer) error {
 	sorted := f.keys.sorted()
 	for sequence := 0; sequence*pairsPerBlock < len(sorted); sequence++ {
 		block := sorted[sequence*pairsPerBlock : min(len(sorted), (sequence+1)*pairsPerBlock)]
-		key = be.AppendUint64(append(key[:0], prefix...), block[0].hash&pairHashMask)
+		key = be.AppendUint64(append(key[:0], prefix...), block[len(block)-1].hash&pairHashMask)
 		key = be.AppendUint32(key, uint32(sequence))
 		value = value[:0]
 		for _, p := range block {
