@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/store/commitlog"
 )
 
@@ -42,27 +43,29 @@ type Queue struct {
 	// Timed: its index holds when messages are due, in place of tags' codes. Pending: its records may wait for something, and are state
 	// for as long as they do.
 	Timed, Pending bool
+	holdsState     bool // its records are the broker's state, not messages
+	dirty          bool // in the view's list of changed queues; guarded by the view's applyMu
 	view           *View
-	kind           string                    // of the state that its records hold; empty for messages
 	compacted      atomic.Pointer[Compacted] // nil: compaction never came here
+	cold           atomic.Pointer[coldBlock] // nil: none; set under mu, and taken away at any time
 
 	mu      sync.Mutex // guards what follows
 	min     int64
 	base    int64   // offset of entries[0]
 	floor   int64   // least next offset, from a base whose messages are gone
 	entries []Entry // not in the database yet
-	dirty   bool    // in the view's list of changed queues; guarded by the view's applyMu
 	kept    int64   // log position that min was last looked up for
 	block   int64   // first offset of the run that min lies in
 	cut     int64   // pointers to runs before this offset are deleted
 	waiters map[Waiter]struct{}
-	cold    coldBlock
 }
 
-// coldBlock is the database block that was read last: a consumer that catches up reads it many times.
-type coldBlock struct {
-	first int64
-	data  []byte
+// kind returns which state the queue's records hold; empty for messages.
+func (q *Queue) kind() string {
+	if !q.holdsState {
+		return ""
+	}
+	return q.Topic[len(message.StatePrefix):]
 }
 
 // Bounds returns the offsets of the first message and behind the last confirmed one.
@@ -88,7 +91,8 @@ func (q *Queue) append(offset, span int64, e Entry, restart bool) (restarted boo
 	switch {
 	case offset < next && restart:
 		q.min, q.base, q.entries = offset, offset, q.entries[:0]
-		q.cold.data, restarted = nil, true
+		q.view.cold.drop(q)
+		restarted = true
 	case offset < next:
 		return false
 	case offset > next && next == q.min: // nothing before it is left in the log
@@ -98,7 +102,7 @@ func (q *Queue) append(offset, span int64, e Entry, restart bool) (restarted boo
 			q.entries = append(q.entries, Entry{Position: e.Position})
 		}
 	}
-	if q.kind != "" {
+	if q.holdsState {
 		q.base, q.min = offset+1, offset+1
 	} else {
 		for e.Part = span > 1; span > 0; span-- {
@@ -174,20 +178,21 @@ func (q *Queue) Entries(dst []Entry, offset int64, n int) ([]Entry, error) {
 		at := min(offset-q.base, int64(len(q.entries)))
 		return append(dst, q.entries[at:min(at+int64(n), int64(len(q.entries)))]...), nil
 	}
-	data, at := q.cold.data, int(offset-q.cold.first)*entryBytes
-	if offset < q.cold.first || at >= len(data) {
-		if err := q.loadCold(offset); err != nil {
+	block := q.cold.Load()
+	if !block.holds(offset) {
+		var err error
+		if block, err = q.loadCold(offset); err != nil {
 			if q.retire(); offset < q.min { // the run was dropped meanwhile
 				return dst, nil
 			}
 			return dst, err
 		}
-		if data, at = q.cold.data, int(offset-q.cold.first)*entryBytes; at >= len(data) {
+		if !block.holds(offset) {
 			return dst, fmt.Errorf("queue %s/%d: no index entry for offset %d", q.Topic, q.ID, offset)
 		}
 	}
-	for ; n > 0 && at < len(data); n, at = n-1, at+entryBytes {
-		dst = append(dst, decodeEntry(data[at:]))
+	for at := int(offset-block.first) * entryBytes; n > 0 && at < len(block.data); n, at = n-1, at+entryBytes {
+		dst = append(dst, decodeEntry(block.data[at:]))
 	}
 	return dst, nil
 }
@@ -216,11 +221,12 @@ func (q *Queue) retire() {
 	block := low
 	for low = max(low, q.min); err == nil && low < high; {
 		middle := low + (high-low)/2
-		if err = q.loadCold(middle); err != nil {
+		var b *coldBlock
+		if b, err = q.loadCold(middle); err != nil {
 			break
 		}
-		from, n := q.cold.first, len(q.cold.data)/entryBytes
-		switch live := sort.Search(n, func(i int) bool { return decodeEntry(q.cold.data[i*entryBytes:]).Position >= first }); live {
+		from, n := b.first, len(b.data)/entryBytes
+		switch live := sort.Search(n, func(i int) bool { return decodeEntry(b.data[i*entryBytes:]).Position >= first }); live {
 		case n:
 			low = max(from+int64(n), middle+1)
 		case 0:

@@ -179,39 +179,6 @@ func (q *Queue) pointers(offset int64, fn func(pointer) bool) error {
 	return it.Error()
 }
 
-// loadCold reads the database block that holds offset. The caller holds mu.
-func (q *Queue) loadCold(offset int64) error {
-	missing := fmt.Errorf("queue %s/%d: no index block for offset %d", q.Topic, q.ID, offset)
-	var at pointer
-	found := false
-	if err := q.pointers(offset, func(p pointer) bool { at, found = p, p.first <= offset; return false }); err != nil {
-		return err
-	}
-	if !found {
-		return missing
-	}
-	be := binary.BigEndian
-	prefix := append(at.run.prefix('q'), q.key('q')[1:]...)
-	it, err := q.view.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: be.AppendUint64(prefix[:len(prefix):len(prefix)], uint64(offset)+1)})
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	if !it.Last() {
-		if err := it.Error(); err != nil {
-			return err
-		}
-		return missing
-	}
-	value, err := it.ValueAndErr()
-	if err != nil {
-		return err
-	}
-	key := it.Key()
-	q.cold = coldBlock{int64(be.Uint64(key[len(key)-8:])), append(q.cold.data[:0], value...)}
-	return nil
-}
-
 // Pointers counts the runs in the database that hold some of a queue.
 func (v *View) Pointers(topic string, id int32) (n int) {
 	_ = v.scan(queueKey('q', topic, id), func([]byte, []byte) error { n++; return nil })

@@ -200,8 +200,8 @@ func (q *Queue) trim(f frozenQueue) {
 	}
 	q.base += int64(n)
 	rest := q.entries[n:]
-	if len(rest) == 0 && cap(q.entries) <= entriesPerBlock {
-		q.entries = q.entries[:0]
+	if len(rest) == 0 {
+		q.entries = nil // an idle queue keeps nothing
 		return
 	}
 	q.entries = append(make([]Entry, 0, len(rest)+len(rest)/4), rest...)

@@ -56,6 +56,7 @@ type View struct {
 	light    int            // light queues among them
 
 	first atomic.Int64 // log position that the log begins at
+	cold  coldBlocks
 
 	applyMu sync.Mutex // guards what follows
 	now     Applied
@@ -290,13 +291,14 @@ func (v *View) Queue(topic string, id int32) *Queue {
 	if int(id) < len(list) && list[id] != nil {
 		return list[id]
 	}
+	if n := len(list); n > 0 {
+		topic = list[n-1].Topic // the name is in memory once; the last one is never nil
+	}
 	for int(id) >= len(list) {
 		list = append(list, nil)
 	}
 	q := &Queue{Topic: topic, ID: id, view: v}
-	if message.IsStateTopic(topic) {
-		q.kind = topic[len(message.StatePrefix):]
-	}
+	q.holdsState = message.IsStateTopic(topic)
 	q.Timed = topic == message.TopicSchedule || topic == message.TopicTimerWheel
 	q.Pending = topic == message.TopicTimerWheel || topic == message.TopicHalf
 	list[id] = q
@@ -506,7 +508,7 @@ func (v *View) End(position int64) {
 // replayed.
 func (v *View) Pass(m *Message) {
 	v.now.LastRecord, v.now.StoreTime = m.Entry.Position, m.StoreTime
-	if m.Queue.kind == KindQueues {
+	if m.Queue.kind() == KindQueues {
 		v.drop(m.State, false) // what compaction left is of the base, and of a later topic
 	}
 }
@@ -526,8 +528,8 @@ func (v *View) Apply(m *Message) {
 	} else {
 		v.enterAll(m)
 	}
-	if q.kind != "" {
-		v.applyState(q.kind, m.State, false)
+	if q.holdsState {
+		v.applyState(q.kind(), m.State, false)
 	}
 	if len(m.Keys) > 0 {
 		v.keys.add(m.Entry.Position, m.StoreTime, m.Keys)
