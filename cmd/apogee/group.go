@@ -80,9 +80,9 @@ type listedGroup struct {
 	Members int      `json:"members"`
 	Model   string   `json:"model,omitempty"` // CLUSTERING or BROADCASTING; of the members
 	Lag     int64    `json:"lag"`
-	Behind  float64  `json:"behind_seconds"` // age of the oldest message that it has not committed
-	TPS     float64  `json:"messages_per_second"`
-	Note    string   `json:"note,omitempty"` // offline, slow or stuck: it has a lag, and why
+	Behind  float64  `json:"behind_seconds"`      // age of the oldest message that it has not committed
+	TPS     float64  `json:"messages_per_second"` // that it was given in the last minute
+	Note    string   `json:"note,omitempty"`      // offline, slow or stuck: it has a lag, and why
 }
 
 func newGroupListCommand() *cobra.Command {
@@ -92,8 +92,9 @@ func newGroupListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List groups with their members and lag, in messages and in time",
-		Long: "Lists groups. NOTE marks those that have a lag: offline has no member, stuck was given nothing in the last minute and is a minute behind\n" +
-			"or more, slow is a minute behind or more, and is given messages.",
+		Long: "Lists groups. LAG and BEHIND count what the group was given and has not acknowledged, and what it pops again. NOTE marks groups that have\n" +
+			"a lag: offline has no member; slow is a minute behind or more; stuck is, too, and none of its members has consumed a message in the last\n" +
+			"minute. `apogee group lag NAME` shows in which queues, and `apogee group status NAME --stack` what the members are doing.",
 		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return withCluster(c, &f, func(ctx context.Context, cl *cluster) error {
@@ -142,29 +143,32 @@ func (c *cluster) listGroups(ctx context.Context, s scope, all bool) ([]listedGr
 		p, err := c.progress(ctx, g.Group, "", brokers)
 		if err == nil {
 			g.Lag, g.Behind, g.TPS = p.Lag, p.Behind, p.TPS
-			g.Note = g.trouble()
+			g.Note = g.trouble(func() (consumes, known bool) { return c.consuming(ctx, m, brokers) })
 		}
 		return err
 	})
 	return out, err
 }
 
-// stuckSeconds is for how long a group may be behind before one that is given nothing counts as stuck.
-const stuckSeconds = 60
+// troubleSeconds is how far a group may be behind before it counts as slow, or stuck.
+const troubleSeconds = 60
 
-// trouble says in a word what is wrong with a group that has a lag.
-func (g *listedGroup) trouble() string {
+// trouble says in a word what is wrong with a group that has a lag. Only the members know whether they consume: what they were given they
+// may have had for long. Where they do not tell, a group counts as stuck that was given nothing.
+func (g *listedGroup) trouble(consuming func() (consumes, known bool)) string {
 	switch {
 	case g.Lag <= 0:
 		return ""
 	case g.Members == 0:
 		return "offline"
-	case g.TPS == 0 && g.Behind >= stuckSeconds:
-		return "stuck"
-	case g.Behind >= stuckSeconds:
+	case g.Behind < troubleSeconds:
+		return ""
+	}
+	consumes, known := consuming()
+	if consumes || !known && g.TPS > 0 {
 		return "slow"
 	}
-	return ""
+	return "stuck"
 }
 
 // groupDescription is what group describe prints.

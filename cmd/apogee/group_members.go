@@ -205,6 +205,24 @@ func (c *cluster) running(ctx context.Context, group string, m member, brokers [
 	return r, nil
 }
 
+// consuming tells whether a member has consumed a message in the last minute; it is not known unless all members tell.
+func (c *cluster) consuming(ctx context.Context, m *groupMembers, brokers []broker) (consumes, known bool) {
+	known = true
+	for _, one := range m.Members {
+		r, err := c.running(ctx, m.Group, one, brokers, false)
+		if err != nil {
+			known = false
+			continue
+		}
+		for _, rates := range r.Topics {
+			if rates.OKTPS > 0 {
+				return true, true
+			}
+		}
+	}
+	return false, known
+}
+
 // addClients notes which member has each queue. One that does not answer is passed over.
 func (c *cluster) addClients(ctx context.Context, p *groupProgress, brokers []broker) error {
 	m, err := c.members(ctx, p.Group, brokers)

@@ -79,6 +79,9 @@ func (c *cluster) progress(ctx context.Context, group, topic string, brokers []b
 	}
 	p := &groupProgress{Group: group, Queues: []queueProgress{}}
 	for i, s := range stats {
+		if err := c.addRetries(ctx, s, group, brokers[i]); err != nil {
+			return nil, err
+		}
 		p.TPS += s.TPS
 		behind, err := c.behind(ctx, group, brokers[i], s)
 		if err != nil {

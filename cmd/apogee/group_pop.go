@@ -86,11 +86,13 @@ func (c *cluster) popped(ctx context.Context, group string, brokers []broker) ([
 		for _, q := range p.Queues {
 			name, retry := poppedOf(q.Topic, group)
 			t := topic(name)
-			t.Behind = max(t.Behind, q.Behind)
-			if !retry {
-				t.Lag, t.InFlight = t.Lag+q.Lag, t.InFlight+q.InFlight
-				queues[name] = append(queues[name], q.Queue)
+			t.Behind, t.InFlight = max(t.Behind, q.Behind), t.InFlight+q.InFlight
+			if retry {
+				t.Retries += q.Lag
+				continue
 			}
+			t.Lag += q.Lag
+			queues[name] = append(queues[name], q.Queue)
 		}
 		for name, groups := range modes.Modes {
 			if m, ok := groups[group]; ok {
@@ -100,9 +102,6 @@ func (c *cluster) popped(ctx context.Context, group string, brokers []broker) ([
 		}
 		for name, t := range of {
 			if t.Waiting, err = c.waitingPops(ctx, group, name, b, queues[name]); err != nil {
-				return nil, err
-			}
-			if err := c.addRetries(ctx, t, group, b); err != nil {
 				return nil, err
 			}
 			list = append(list, *t)
@@ -124,18 +123,40 @@ func poppedOf(topic, group string) (of string, retry bool) {
 	return topic, false
 }
 
-// addRetries adds what is in the retry topics of what a group pops. They are asked for by name: brokers leave them out of the progress of
-// a group whose members are online, and do not subscribe to them.
-func (c *cluster) addRetries(ctx context.Context, t *poppedTopic, group string, b broker) error {
-	names := message.PopRetryTopic(t.Topic, group, false) + ";" + message.PopRetryTopic(t.Topic, group, true)
-	stats, err := fetch[protocol.ConsumeStats](ctx, c, b.addr, protocol.ReqGetConsumeStats, &protocol.ConsumeStatsHeader{Group: group, TopicList: names})
+// addRetries adds the retry topics of what a group pops. They are asked for by name: brokers leave them out of the progress of a group whose
+// members are online, and do not subscribe to them.
+func (c *cluster) addRetries(ctx context.Context, s *protocol.ConsumeStats, group string, b broker) error {
+	there, names := map[string]bool{}, []string{}
+	for _, e := range s.Offsets {
+		there[e.Queue.Topic] = true
+	}
+	for topic := range there {
+		for _, v2 := range []bool{true, false} {
+			if name := message.PopRetryTopic(topic, group, v2); !there[name] && !strings.HasPrefix(topic, message.RetryPrefix) {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	h := &protocol.ConsumeStatsHeader{Group: group, TopicList: strings.Join(names, ";")}
+	retries, err := fetch[protocol.ConsumeStats](ctx, c, b.addr, protocol.ReqGetConsumeStats, h)
 	if err != nil {
 		return err
 	}
-	for _, e := range stats.Offsets {
-		if _, retry := poppedOf(e.Queue.Topic, group); retry {
-			t.Retries += max(e.Value.Broker-e.Value.Consumer, 0)
-			t.InFlight += max(e.Value.Pull-e.Value.Consumer, 0)
+	others := map[string]bool{} // a name of the old form may be that of another group's retries
+	for _, e := range retries.Offsets {
+		topic := e.Queue.Topic
+		if _, asked := others[topic]; !asked {
+			groups, err := c.groupsOf(ctx, topic, []broker{b})
+			if err != nil {
+				return err
+			}
+			others[topic] = slices.Contains(groups, strings.TrimPrefix(topic, message.RetryPrefix))
+		}
+		if !others[topic] {
+			s.Offsets = append(s.Offsets, e)
 		}
 	}
 	return nil

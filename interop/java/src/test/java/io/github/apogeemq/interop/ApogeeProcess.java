@@ -2,6 +2,7 @@ package io.github.apogeemq.interop;
 
 import java.io.File;
 import java.io.IOException;
+import java.io.InputStream;
 import java.net.HttpURLConnection;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
@@ -14,6 +15,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 
 /**
  * One process of the binary under test, on a directory and ports that stay the same when it is
@@ -156,6 +158,26 @@ final class ApogeeProcess {
                 + logTail());
         }
         process = null;
+    }
+
+    /** Runs a command of the binary on this cluster and returns what it prints. */
+    String run(String... arguments) throws Exception {
+        List<String> command = new ArrayList<>(List.of(binary().getPath()));
+        command.addAll(List.of(arguments));
+        command.addAll(List.of("--namesrv", nameServer()));
+        Process run = new ProcessBuilder(command).redirectErrorStream(true).start();
+        String printed = new String(run.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        if (run.waitFor() != 0) {
+            throw new AssertionError(command + " ended with " + run.exitValue() + ":\n" + printed);
+        }
+        return printed;
+    }
+
+    /** The lines of /metrics. */
+    List<String> metrics() throws IOException {
+        try (InputStream in = new URL("http://" + address(port + 5) + "/metrics").openStream()) {
+            return new String(in.readAllBytes(), StandardCharsets.UTF_8).lines().collect(Collectors.toList());
+        }
     }
 
     private Path log() {
