@@ -51,13 +51,13 @@ func (b *Broker) updateColdLimits(r *remoting.Request) (*remoting.Response, erro
 			return nil, protocol.Errorf(protocol.RespInvalidParameter, "group %s: %q is not a whole number of bytes", c[0], c[1])
 		}
 		if len(c[0]) > groupNameBytesMax {
-			return nil, protocol.Errorf(protocol.RespInvalidParameter, "the group has %d bytes, the limit is %d: %.100q", len(c[0]), groupNameBytesMax, c[0])
+			return nil, protocol.Errorf(protocol.RespInvalidParameter, "the group has %d bytes, the limit is groupNameBytesMax=%d; choose a shorter name: %.100q", len(c[0]), groupNameBytesMax, c[0])
 		}
 		limits[c[0]] = n
 		mutations = append(mutations, store.Mutation{Key: c[0], Value: []byte(c[1])})
 	}
 	if have := len(b.cold.Info(b.live().cold).Limits); have+len(limits) > b.c.GroupsMax {
-		return nil, protocol.Errorf(protocol.RespSystemError, "%d groups have limits of cold data, the limit is groupsMax=%d", have, b.c.GroupsMax)
+		return nil, protocol.Errorf(protocol.RespSystemError, "%d groups have limits of cold data, the limit is groupsMax=%d; remove some, or raise it", have, b.c.GroupsMax)
 	}
 	return nil, b.changeCold(r, mutations, func() {
 		for group, n := range limits {

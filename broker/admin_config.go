@@ -232,7 +232,7 @@ func parseProperties(text string) (list [][2]string, err error) {
 			return nil, protocol.Errorf(protocol.RespInvalidParameter, "%q: want name=value", line)
 		}
 		if len(list) == propertiesLinesMax {
-			return nil, protocol.Errorf(protocol.RespInvalidParameter, "the properties have more than %d lines", propertiesLinesMax)
+			return nil, protocol.Errorf(protocol.RespInvalidParameter, "the properties have more lines than propertiesLinesMax=%d; send fewer at once", propertiesLinesMax)
 		}
 		list = append(list, [2]string{strings.TrimSpace(line[:i]), strings.TrimSpace(line[i+1:])})
 	}

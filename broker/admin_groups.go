@@ -143,7 +143,7 @@ func (b *Broker) readGroup(body []byte) (*protocol.SubscriptionGroupConfig, erro
 		return nil, protocol.Errorf(protocol.RespInvalidParameter, "%s", err)
 	}
 	if c.RetryQueues < 0 || c.RetryQueues > topicQueuesMax {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "group %s: retryQueueNums=%d; 0 to %d are possible", c.GroupName, c.RetryQueues, topicQueuesMax)
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "group %s: retryQueueNums=%d; 0 to topicQueuesMax=%d are possible", c.GroupName, c.RetryQueues, topicQueuesMax)
 	}
 	if c.GroupRetryPolicy != nil {
 		if err := protocol.CheckRetryPolicy(*c.GroupRetryPolicy); err != nil {

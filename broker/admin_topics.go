@@ -44,7 +44,7 @@ func (b *Broker) checkTopicConfig(c *protocol.TopicConfig) error {
 		return err
 	}
 	if c.ReadQueues < 0 || c.WriteQueues < 0 || c.ReadQueues > topicQueuesMax || c.WriteQueues > topicQueuesMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to %d are possible", c.TopicName, c.ReadQueues, c.WriteQueues, topicQueuesMax)
+		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d read and %d write queues; 0 to topicQueuesMax=%d are possible", c.TopicName, c.ReadQueues, c.WriteQueues, topicQueuesMax)
 	}
 	if c.FilterType == "" {
 		c.FilterType = protocol.FilterTypeSingleTag

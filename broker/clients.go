@@ -236,7 +236,7 @@ func (t *clientTable) watch(conn *remoting.Conn, h *protocol.Heartbeat) error {
 		conn.OnClose(func() { t.disconnected(conn) })
 	}
 	if n > clientGroupsMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "the connection of client %s would be in %d groups, the limit is %d", h.ClientID, n, clientGroupsMax)
+		return protocol.Errorf(protocol.RespInvalidParameter, "the connection of client %s would be in %d groups, the limit is clientGroupsMax=%d; use more clients", h.ClientID, n, clientGroupsMax)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestAFullDiskAnswersSendsWithServiceNotAvailable(t *testing.T) {
 		of           func(*fullDisk) *atomic.Bool
 	}{
 		{"no space for a segment", "allocate 262144 bytes for data/store/spare/spare-", func(d *fullDisk) *atomic.Bool { return &d.noSegment }},
-		{"the watermark", fmt.Sprintf("the disk of data/store has %d of %d bytes in use, the limit is 90%%", 95<<30, 100<<30), func(d *fullDisk) *atomic.Bool { return &d.used }},
+		{"the watermark", fmt.Sprintf("the disk of data/store has %d of %d bytes in use, the limit is diskSpaceWarningLevelRatio=90%%; make room, or raise it", 95<<30, 100<<30), func(d *fullDisk) *atomic.Bool { return &d.used }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			disk := &fullDisk{FS: vfs.NewMem()}

@@ -25,7 +25,7 @@ import (
 func (s *sendSink) addInner(q *sendRequest, t *topic, queue *store.Queue, body []byte) error {
 	for rest := body; len(rest) > 0; q.inner++ {
 		if q.inner == message.InnerMessagesMax {
-			return protocol.Errorf(protocol.RespMessageIllegal, "the batch has more than %d messages", message.InnerMessagesMax)
+			return protocol.Errorf(protocol.RespMessageIllegal, "the batch has more messages than InnerMessagesMax=%d; send fewer at once", message.InnerMessagesMax)
 		}
 		var err error
 		if _, rest, err = message.NextBatchItem(rest); err != nil {

@@ -74,10 +74,10 @@ func (t *topicTable) lightRoom(name string) error {
 	if quota := o.Quota && there >= o.QueuesMax; !quota && all < t.b.c.QueuesMax || t.b.store.Find(name, 0) != nil {
 		return nil
 	} else if quota {
-		return protocol.Errorf(protocol.RespLMQQuotaExceeded, "[LMQ_CONSUME_QUEUE_NUM_EXCEEDED]lmq consume queue num exceeded. There are %d, the limit is maxLmqConsumeQueueNum=%d; %s would be new",
+		return protocol.Errorf(protocol.RespLMQQuotaExceeded, "[LMQ_CONSUME_QUEUE_NUM_EXCEEDED]lmq consume queue num exceeded. There are %d, the limit is maxLmqConsumeQueueNum=%d; use fewer, or raise it: %s would be new",
 			there, o.QueuesMax, name)
 	}
-	return protocol.Errorf(protocol.RespSystemError, "queue %s: all topics together have %d queues, the limit is queuesMax=%d", name, all, t.b.c.QueuesMax)
+	return protocol.Errorf(protocol.RespSystemError, "queue %s: all topics together have %d queues, the limit is queuesMax=%d; delete topics, or raise it", name, all, t.b.c.QueuesMax)
 }
 
 // namesLite has a message stand in the light queue of its lite topic (SendMessageProcessor). A parent topic says by its type that there
@@ -106,7 +106,7 @@ func (s *sendSink) dispatch(e *store.Entry, q *sendRequest) error {
 	}
 	names, ok := message.LightQueues(q.light)
 	if !ok {
-		return b.illegal("%s=%.200s: want names that begin with %s, without /, of at most 255 bytes", message.PropMultiDispatch, q.light, message.LMQPrefix)
+		return b.illegal("%s=%.200s: want names that begin with %s, without /, of at most lmqNameMax=255 bytes", message.PropMultiDispatch, q.light, message.LMQPrefix)
 	}
 	if n := e.Record.EncodedPropertiesSize() + message.StampsSize(message.PropMultiOffset, len(names)); n > message.MaxPropertiesSize {
 		return b.illegal("the properties are %d bytes long with the offsets in %d light queues, %d are possible", n, len(names), message.MaxPropertiesSize)

@@ -52,7 +52,7 @@ func (t *topicTable) checkRoom(list ...protocol.TopicConfig) error {
 		}
 	}
 	if n > t.b.c.QueuesMax && n > t.queues {
-		return protocol.Errorf(protocol.RespSystemError, "topic[%s]: all topics together would have %d queues, the limit is queuesMax=%d",
+		return protocol.Errorf(protocol.RespSystemError, "topic[%s]: all topics together would have %d queues, the limit is queuesMax=%d; delete topics, or raise it",
 			list[0].TopicName, n, t.b.c.QueuesMax)
 	}
 	return nil
@@ -67,7 +67,7 @@ func (t *groupTable) checkRoom(list []*protocol.SubscriptionGroupConfig) error {
 		}
 	}
 	if n > t.b.c.GroupsMax && n > len(t.groups) {
-		return protocol.Errorf(protocol.RespSystemError, "group %s: there would be %d groups, the limit is groupsMax=%d", list[0].GroupName, n, t.b.c.GroupsMax)
+		return protocol.Errorf(protocol.RespSystemError, "group %s: there would be %d groups, the limit is groupsMax=%d; delete groups, or raise it", list[0].GroupName, n, t.b.c.GroupsMax)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (t *groupTable) checkRoom(list []*protocol.SubscriptionGroupConfig) error {
 // checkClientID refuses a client's id that is no name.
 func checkClientID(id string) error {
 	if len(id) > clientIDBytesMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "the client id has %d bytes, the limit is %d: %.100q", len(id), clientIDBytesMax, id)
+		return protocol.Errorf(protocol.RespInvalidParameter, "the client id has %d bytes, the limit is clientIDBytesMax=%d; choose a shorter instance name: %.100q", len(id), clientIDBytesMax, id)
 	}
 	return nil
 }
@@ -86,11 +86,11 @@ func checkHeartbeat(h *protocol.Heartbeat) error {
 		return err
 	}
 	if n := len(h.Producers) + len(h.Consumers); n > clientGroupsMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "client %s is in %d groups, the limit is %d", h.ClientID, n, clientGroupsMax)
+		return protocol.Errorf(protocol.RespInvalidParameter, "client %s is in %d groups, the limit is clientGroupsMax=%d; use more clients", h.ClientID, n, clientGroupsMax)
 	}
 	for _, p := range h.Producers {
 		if len(p.Group) > groupNameBytesMax {
-			return protocol.Errorf(protocol.RespInvalidParameter, "the producer group has %d bytes, the limit is %d: %.100q", len(p.Group), groupNameBytesMax, p.Group)
+			return protocol.Errorf(protocol.RespInvalidParameter, "the producer group has %d bytes, the limit is groupNameBytesMax=%d; choose a shorter name: %.100q", len(p.Group), groupNameBytesMax, p.Group)
 		}
 	}
 	for i := range h.Consumers {
@@ -101,7 +101,7 @@ func checkHeartbeat(h *protocol.Heartbeat) error {
 			}
 			// What the broker needs is the expression; it computes the codes itself.
 			if len(d.Tags) > subscriptionBytesMax || len(d.Codes) > subscriptionBytesMax {
-				return protocol.Errorf(protocol.RespSubscriptionParseFailed, "the subscription to topic %s has %d tags, the limit is %d", d.Topic, len(d.Tags), subscriptionBytesMax)
+				return protocol.Errorf(protocol.RespSubscriptionParseFailed, "the subscription to topic %s has %d tags, the limit is subscriptionBytesMax=%d; subscribe to fewer", d.Topic, len(d.Tags), subscriptionBytesMax)
 			}
 		}
 	}
@@ -111,7 +111,7 @@ func checkHeartbeat(h *protocol.Heartbeat) error {
 // checkSubscription bounds the expression and the name of a subscription.
 func checkSubscription(d *protocol.SubscriptionData) error {
 	if n := len(d.Expression); n > subscriptionBytesMax {
-		return protocol.Errorf(protocol.RespSubscriptionParseFailed, "the subscription to topic %.100q has %d bytes, the limit is %d: %.100q", d.Topic, n, subscriptionBytesMax, d.Expression)
+		return protocol.Errorf(protocol.RespSubscriptionParseFailed, "the subscription to topic %.100q has %d bytes, the limit is subscriptionBytesMax=%d; shorten it: %.100q", d.Topic, n, subscriptionBytesMax, d.Expression)
 	}
 	if n := len(d.Topic); n > message.MaxRetryTopicLength {
 		return protocol.Errorf(protocol.RespSubscriptionParseFailed, "the subscribed topic has %d bytes, the limit is %d: %.100q", n, message.MaxRetryTopicLength, d.Topic)

@@ -70,7 +70,7 @@ func (t *lockTable) lock(body *protocol.LockBatchBody, granted func(held []proto
 		if len(changes) > 0 {
 			_ = t.b.update(kindLocks, func(error) {}, changes...) // after an error they expire again
 		}
-		granted(nil, protocol.Errorf(protocol.RespSystemError, "group %s: %d locks more, %d are held, the limit is %d", body.Group, len(body.Queues), len(t.locks), locksMax))
+		granted(nil, protocol.Errorf(protocol.RespSystemError, "group %s: %d locks more, %d are held, the limit is locksMax=%d; have fewer ordered consumers", body.Group, len(body.Queues), len(t.locks), locksMax))
 		return
 	}
 	for _, q := range body.Queues {

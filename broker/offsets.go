@@ -83,7 +83,7 @@ func (t *offsetTable) checkRoom(k offsetKey) error {
 	if _, ok := t.offsets[k]; ok || len(t.offsets) < offsetsMax {
 		return nil
 	}
-	return protocol.Errorf(protocol.RespSystemError, "group %s, topic %s, queue %d: %d offsets are kept, the limit is %d", k.group, k.topic, k.queue, len(t.offsets), offsetsMax)
+	return protocol.Errorf(protocol.RespSystemError, "group %s, topic %s, queue %d: %d offsets are kept, the limit is offsetsMax=%d; delete groups or topics", k.group, k.topic, k.queue, len(t.offsets), offsetsMax)
 }
 
 // commit notes an offset; done, when not nil, is told once it is recorded. While the group has not been told of a reset, what it commits

@@ -194,7 +194,7 @@ func (p *pull) serve(hold bool) (*remoting.Response, error) {
 // checkHeld refuses to hold a pull when too many are.
 func (p *pull) checkHeld() error {
 	if n := p.b.held.count(); n >= heldPullsMax {
-		return protocol.Errorf(protocol.RespSystemBusy, "[OVERLOAD]%d pulls are held, the limit is %d; pull of queue %d of topic[%s]",
+		return protocol.Errorf(protocol.RespSystemBusy, "[OVERLOAD]%d pulls are held, the limit is heldPullsMax=%d; pull again after a pause, or have fewer consumers: queue %d of topic[%s]",
 			n, heldPullsMax, p.h.QueueID, p.h.Topic)
 	}
 	return nil

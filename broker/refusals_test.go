@@ -225,7 +225,7 @@ func TestOtherRequestsAreRefused(t *testing.T) {
 		{"system topic", create, topicFields.with("topic", "TBW102"), "", invalid, "topic[TBW102] is conflict with system topic"},
 		{"the cluster's topic", create, topicFields.with("topic", "DefaultCluster"), "", invalid, "topic[DefaultCluster] is conflict"},
 		{"negative queues", create, topicFields.with("readQueueNums", "-1"), "", invalid, "-1 read and 2 write queues"},
-		{"too many queues", create, topicFields.with("writeQueueNums", "65537"), "", invalid, "65537 write queues; 0 to 65536"},
+		{"too many queues", create, topicFields.with("writeQueueNums", "65537"), "", invalid, "65537 write queues; 0 to topicQueuesMax=65536"},
 		{"unknown attribute", create, topicFields.with("attributes", "+colour=red"), "", failed, "unsupported key: colour"},
 		{"attribute without a value", create, topicFields.with("attributes", "+queue.type"), "", failed, "delete attribute format is wrong: +queue.type"},
 		{"without permissions", create, topicFields.with("perm", "-"), "", failed, "<perm> is null"},

@@ -309,7 +309,7 @@ func (s *sendSink) createTopic(q *sendRequest) (*topic, error) {
 // addBatch adds every message of a batch. The header's properties are the batch's own and are not stored, unless it is one record.
 func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body []byte) error {
 	if len(body) > s.b.live().messageBytesMax {
-		return s.b.illegal("the batch is %d bytes long", len(body))
+		return s.b.illegal("the batch is %d bytes long, the limit is maxMessageSize=%d; send less at once, or raise it", len(body), s.b.live().messageBytesMax)
 	}
 	if len(body) == 0 {
 		return s.b.illegal("the batch is empty")
@@ -319,7 +319,7 @@ func (s *sendSink) addBatch(q *sendRequest, t *topic, queue *store.Queue, body [
 	}
 	for n := 0; len(body) > 0; n++ {
 		if n == batchMessagesMax {
-			return protocol.Errorf(protocol.RespMessageIllegal, "the batch has more than %d messages", batchMessagesMax)
+			return protocol.Errorf(protocol.RespMessageIllegal, "the batch has more messages than batchMessagesMax=%d; send fewer at once", batchMessagesMax)
 		}
 		item, rest, err := message.NextBatchItem(body)
 		if err != nil {
@@ -339,7 +339,7 @@ func (s *sendSink) add(q *sendRequest, t *topic, queue *store.Queue, flag int32,
 	case len(body) == 0 && !q.batch: // in a batch RocketMQ takes it
 		return s.b.illegal("the body is empty")
 	case len(body) > s.b.live().messageBytesMax:
-		return s.b.illegal("the body is %d bytes long", len(body))
+		return s.b.illegal("the body is %d bytes long, the limit is maxMessageSize=%d; send less, or raise it", len(body), s.b.live().messageBytesMax)
 	case t.compacts && len(bytes.TrimSpace(message.Property(properties, message.PropKeys))) == 0:
 		return protocol.Errorf(protocol.RespMessageIllegal, "Required message key is missing")
 	}

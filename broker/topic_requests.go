@@ -57,7 +57,7 @@ func (b *Broker) CreateTopic(name string, queues int32, done func(error)) error 
 		return err
 	}
 	if queues < 1 || queues > topicQueuesMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d queues; 1 to %d are possible", name, queues, topicQueuesMax)
+		return protocol.Errorf(protocol.RespInvalidParameter, "topic %s: %d queues; 1 to topicQueuesMax=%d are possible", name, queues, topicQueuesMax)
 	}
 	c := protocol.TopicConfig{TopicName: name, Perm: protocol.PermRead | protocol.PermWrite, FilterType: protocol.FilterTypeSingleTag}
 	if t := b.topics.find(name); t != nil {

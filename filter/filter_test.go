@@ -87,8 +87,8 @@ func TestErrorsSayWhereAndWhy(t *testing.T) {
 		{"5", "line 1, column 1: this is neither true nor false"},
 		{"a = 99999999999999999999", "line 1, column 5: 99999999999999999999 is greater than 9223372036854775807"},
 		{"a = 0.0", "line 1, column 5: 0.0 is not a floating point number from 5e-324 to 1.7976931348623157e+308"},
-		{strings.Repeat("(", 501) + "a", "line 1, column 501: parentheses, NOT and signs stand more than 500 deep"},
-		{"a" + strings.Repeat(" IS NULL", 4096), "line 1, column 32770: the expression has more than 4096 parts"},
+		{strings.Repeat("(", 501) + "a", "line 1, column 501: parentheses, NOT and signs stand deeper than nestingMax=500"},
+		{"a" + strings.Repeat(" IS NULL", 4096), "line 1, column 32770: the expression has more parts than nodesMax=4096"},
 	} {
 		_, err := Compile(c.expression)
 		var where *Error

@@ -102,7 +102,7 @@ func (p *parser) unexpected(wanted string) error {
 // made counts a new node.
 func (p *parser) made(n node) (node, error) {
 	if p.nodes++; p.nodes > nodesMax {
-		return nil, p.fail(p.token.at, "the expression has more than %d parts", nodesMax)
+		return nil, p.fail(p.token.at, "the expression has more parts than nodesMax=%d", nodesMax)
 	}
 	return n, nil
 }
@@ -372,7 +372,7 @@ func (p *parser) unary() (node, error) {
 
 func (p *parser) enter() error {
 	if p.nesting++; p.nesting > nestingMax {
-		return p.fail(p.token.at, "parentheses, NOT and signs stand more than %d deep", nestingMax)
+		return p.fail(p.token.at, "parentheses, NOT and signs stand deeper than nestingMax=%d", nestingMax)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func LiteOf(queue string) (parent, lite string, ok bool) {
 // CheckLite returns nil for the name of a lite topic that a light queue can hold.
 func CheckLite(parent, lite string) error {
 	if lite == "" || strings.ContainsAny(lite, "$@,/\x00\x01\x02") || len(LiteQueue(parent, lite)) > lmqNameMax {
-		return fmt.Errorf("the lite topic %.100q of %s: want a name without $ @ , and /, of 1 to %d bytes", lite, parent, lmqNameMax-len(LiteQueues(parent)))
+		return fmt.Errorf("the lite topic %.100q of %s: want a name without $ @ , and /, of 1 to %d bytes (lmqNameMax)", lite, parent, lmqNameMax-len(LiteQueues(parent)))
 	}
 	return nil
 }

@@ -32,10 +32,10 @@ func (t *table) checkRoom(r *registration) error {
 	}
 	old := t.live[r.key]
 	if old == nil && len(t.live) >= brokersMax {
-		return refuse("%d brokers are registered, the limit is brokersMax=%d; broker %s at %s", len(t.live), brokersMax, r.name, r.key.addr.text)
+		return refuse("%d brokers are registered, the limit is brokersMax=%d; stop brokers that are not needed: broker %s at %s", len(t.live), brokersMax, r.name, r.key.addr.text)
 	}
 	if pairs := t.pairs + len(r.topics); pairs > pairsMax && t.newPairs(r) > 0 {
-		return refuse("%d topics and brokers are paired, and broker %s has %d topics; the limit is pairsMax=%d", t.pairs, r.name, len(r.topics), pairsMax)
+		return refuse("%d topics and brokers are paired, and broker %s has %d topics; the limit is pairsMax=%d; delete topics", t.pairs, r.name, len(r.topics), pairsMax)
 	}
 	if r.size <= registrationSmall {
 		return nil
@@ -47,7 +47,7 @@ func (t *table) checkRoom(r *registration) error {
 		}
 	}
 	if size > registrationsBytesMax {
-		return refuse("the registrations would have %d bytes, of which broker %s has %d; the limit is registrationsBytesMax=%d", size, r.name, r.size, registrationsBytesMax)
+		return refuse("the registrations would have %d bytes, of which broker %s has %d; the limit is registrationsBytesMax=%d; delete topics", size, r.name, r.size, registrationsBytesMax)
 	}
 	return nil
 }
@@ -55,7 +55,7 @@ func (t *table) checkRoom(r *registration) error {
 // checkTopicRoom refuses a topic that the table has no room for.
 func (t *table) checkTopicRoom(topic string, queues []protocol.QueueData) error {
 	if t.pairs+len(queues) > pairsMax {
-		return refuse("%d topics and brokers are paired, and topic %.100q has %d queues; the limit is pairsMax=%d", t.pairs, topic, len(queues), pairsMax)
+		return refuse("%d topics and brokers are paired, and topic %.100q has %d queues; the limit is pairsMax=%d; delete topics", t.pairs, topic, len(queues), pairsMax)
 	}
 	return checkName(topic)
 }
@@ -72,7 +72,7 @@ func (t *table) newPairs(r *registration) (n int) {
 
 func checkName(name string) error {
 	if len(name) > nameBytesMax {
-		return refuse("a name of %d bytes, the limit is %d: %.100q", len(name), nameBytesMax, name)
+		return refuse("a name of %d bytes, the limit is nameBytesMax=%d; shorten it: %.100q", len(name), nameBytesMax, name)
 	}
 	return nil
 }

@@ -79,6 +79,6 @@ func TestTheTableIsBounded(t *testing.T) {
 	t.Run("names", func(t *testing.T) {
 		r := of(1, 2)
 		r.topics[strings.Repeat("x", nameBytesMax+1)] = protocol.TopicConfig{}
-		wantRefused(t, newTable(), r, "a name of 256 bytes, the limit is 255")
+		wantRefused(t, newTable(), r, "a name of 256 bytes, the limit is nameBytesMax=255")
 	})
 }

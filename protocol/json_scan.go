@@ -284,7 +284,7 @@ const jsonDepthMax = 16
 // skip passes over a value of any kind.
 func (s *jsonScanner) skip(depth int) error {
 	if depth > jsonDepthMax {
-		return fmt.Errorf("nested deeper than %d", jsonDepthMax)
+		return fmt.Errorf("nested deeper than jsonDepthMax=%d", jsonDepthMax)
 	}
 	switch s.next() {
 	case '{':

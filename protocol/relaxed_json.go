@@ -13,7 +13,7 @@ const bodyCommasMax = 1 << 18
 // single-quoted strings and trailing zero bytes are accepted. A body of more than bodyCommasMax commas is refused.
 func UnmarshalBody(body []byte, into any) error {
 	if n := bytes.Count(body, []byte(",")); n > bodyCommasMax {
-		return Errorf(RespSystemError, "cannot read the JSON body: it has %d commas, the limit is %d", n, bodyCommasMax)
+		return Errorf(RespSystemError, "cannot read the JSON body: it has %d commas, the limit is bodyCommasMax=%d; send less at once", n, bodyCommasMax)
 	}
 	return UnmarshalTable(body, into)
 }
@@ -67,7 +67,7 @@ func StandardJSON(in []byte) ([]byte, error) {
 // standard appends the value at the cursor in standard form.
 func (s *jsonScanner) standard(dst []byte, depth int) ([]byte, error) {
 	if depth > jsonDepthMax {
-		return nil, fmt.Errorf("nested deeper than %d", jsonDepthMax)
+		return nil, fmt.Errorf("nested deeper than jsonDepthMax=%d", jsonDepthMax)
 	}
 	switch c := s.next(); c {
 	case '{':

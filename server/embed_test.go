@@ -119,7 +119,7 @@ func TestCreateTopicRefusesWhatCannotBe(t *testing.T) {
 		queues int32
 		want   string
 	}{
-		{"orders", 0, "topic orders: 0 queues; 1 to 65536 are possible"},
+		{"orders", 0, "topic orders: 0 queues; 1 to topicQueuesMax=65536 are possible"},
 		{"orders", 65537, "topic orders: 65537 queues"},
 		{"no spaces", 1, "no spaces"},
 		{"TBW102", 1, "conflict with system topic"},

@@ -73,7 +73,7 @@ func (s *Store) retain(noSpare error) (wait time.Duration, err error) {
 	if full != nil {
 		full = fmt.Errorf("%w: %w", ErrNoSpace, full)
 	} else if known && s.c.Retention.reached(s.c.Retention.FullRatio, usage) {
-		full = fmt.Errorf("%w: the disk of %s has %d of %d bytes in use, the limit is %.0f%%", ErrNoSpace, s.c.Dir,
+		full = fmt.Errorf("%w: the disk of %s has %d of %d bytes in use, the limit is diskSpaceWarningLevelRatio=%.0f%%; make room, or raise it", ErrNoSpace, s.c.Dir,
 			usage.UsedBytes, usage.UsedBytes+usage.AvailBytes, s.c.Retention.FullRatio*100)
 	}
 	s.refuse(full)

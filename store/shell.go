@@ -143,7 +143,7 @@ func (s *Store) awaitRoom() error {
 	for s.viewIsBehind() && !s.shell.ended {
 		at := s.staged.Load()
 		if err := s.shell.stageErr; err != nil {
-			return fmt.Errorf("%w, which is %d bytes ahead, viewLagBytesMax=%d: %w", ErrBehind, s.log.Confirmed()-at, s.c.ViewLagBytesMax, err)
+			return fmt.Errorf("%w, which is %d bytes ahead, the limit is twice viewLagBytesMax=%d; it goes on once this is mended: %w", ErrBehind, s.log.Confirmed()-at, s.c.ViewLagBytesMax, err)
 		}
 		s.nudge()
 		if s.shell.tried.Wait(); s.shell.stageErr == nil && s.staged.Load() == at {

@@ -188,7 +188,7 @@ func (d *Delays) WaitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
 		return arena, nil
 	case d.timed.bytes.Load() >= d.c.LiveBytesMax && !deletes:
 		return arena, protocol.Errorf(protocol.RespSystemError, "timer message is under flow control, %d bytes of messages wait for their moment, "+
-			"timerLiveBytesMax is %d", d.timed.bytes.Load(), d.c.LiveBytesMax)
+			"the limit is timerLiveBytesMax=%d; send again later, or raise it", d.timed.bytes.Load(), d.c.LiveBytesMax)
 	}
 	start := len(arena)
 	arena = message.AppendWithout(arena, e.Record.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropTimerEnqueue, message.PropCRC)

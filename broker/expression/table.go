@@ -143,7 +143,7 @@ func (t *Table) registered(group string, d *protocol.SubscriptionData) (f *Filte
 	}
 	var err error
 	if f.Compiled, err = filter.Compile(d.Expression); err == nil && t.bytes+f.size() > bytesMax {
-		err = fmt.Errorf("the expressions of all groups have %d bytes, the limit is %d", t.bytes, bytesMax)
+		err = fmt.Errorf("the expressions of all groups have %d bytes, the limit is bytesMax=%d; shorten some, or stop groups that are not needed", t.bytes, bytesMax)
 	}
 	if err != nil {
 		t.host.Logger.Warn("a group's expression is not taken", "group", group, "topic", d.Topic, "expression", d.Expression, "error", err)

@@ -138,7 +138,7 @@ func (v *Service) changeInvisible(r *remoting.Request) (*remoting.Response, erro
 		return nil, err
 	}
 	if h.InvisibleMS < 0 || h.InvisibleMS > invisibleMSMax {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "invisibleTime is %d ms; 0 to %d are possible", h.InvisibleMS, int64(invisibleMSMax))
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "invisibleTime is %d ms; 0 to invisibleMSMax=%d are possible", h.InvisibleMS, int64(invisibleMSMax))
 	}
 	id, now := receipt.ID(), v.host.Now().UnixMilli()
 	answer := &protocol.ChangeInvisibleResult{PopTime: now, InvisibleMS: h.InvisibleMS, ReviveQueue: (id.Number + 1) % pop.OrderedNumber}

@@ -153,7 +153,7 @@ func (v *Service) liteGroupInfo(r *remoting.Request) (*remoting.Response, error)
 		return remoting.RespondBody(info), nil
 	}
 	if h.Most < 1 || h.Most > liteNamesMax {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "topK is %d; 1 to %d are possible", h.Most, liteNamesMax)
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "topK is %d; 1 to liteNamesMax=%d are possible", h.Most, liteNamesMax)
 	}
 	info.MostLag, info.Oldest = []protocol.LiteLag{}, []protocol.LiteLag{}
 	for _, name := range v.host.TopicsOf(h.Group) {

@@ -105,7 +105,7 @@ func (p *request) run() (*remoting.Response, error) {
 		return nil, err
 	}
 	if p.h.InvisibleMS < 0 || p.h.InvisibleMS > invisibleMSMax {
-		return nil, protocol.Errorf(protocol.RespInvalidParameter, "invisibleTime is %d ms; 0 to %d are possible", p.h.InvisibleMS, int64(invisibleMSMax))
+		return nil, protocol.Errorf(protocol.RespInvalidParameter, "invisibleTime is %d ms; 0 to invisibleMSMax=%d are possible", p.h.InvisibleMS, int64(invisibleMSMax))
 	}
 	if p.serve(p.sources()) {
 		return nil, remoting.ErrLater
@@ -136,7 +136,7 @@ func (p *request) check(what string) error {
 		return protocol.Errorf(protocol.RespNoPermission, "the broker[%s] %s is forbidden", host, what)
 	}
 	if h.MaxMessages > popMessagesMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "the broker[%s] pop message's num is greater than %d: maxMsgNums=%d", host, popMessagesMax, h.MaxMessages)
+		return protocol.Errorf(protocol.RespInvalidParameter, "the broker[%s] pop message's num is greater than %d: maxMsgNums=%d, popMessagesMax is the limit; ask for fewer", host, popMessagesMax, h.MaxMessages)
 	}
 	if p.topic = v.host.Topic(h.Topic); p.topic == nil {
 		return noTopic(h.Topic)

@@ -234,7 +234,7 @@ func (l *Log) AppendQuietly(b *Batch) error {
 		}
 	}
 	if b.size > batchBytesMax {
-		return fmt.Errorf("%w: a batch of %d bytes, the limit is %d", ErrTooLarge, b.size, batchBytesMax)
+		return fmt.Errorf("%w: a batch of %d bytes, the limit is batchBytesMax=%d; send less at once", ErrTooLarge, b.size, batchBytesMax)
 	}
 	b.encoded.Store(false)
 	l.mu.Lock()
