@@ -220,10 +220,10 @@ func (r *Registry) room(s *subscriber, c Client, added, ended, quota int) error 
 		have = len(s.topics)
 	}
 	if n := have + added - ended; quota >= 0 && n > quota && added > 0 {
-		return &Quota{fmt.Sprintf("client %s of group %s would have %d lite topics; raise the group's lite.sub.client.quota", c.ID, c.Group, n), quota}
+		return &Quota{fmt.Sprintf("client %s of group %s would have %d lite topics, the limit is the group's lite.sub.client.quota=%d; end some, or raise it", c.ID, c.Group, n, quota), quota}
 	}
 	if n := r.count + added - ended; added > 0 && n > r.Max || s == nil && len(r.clients) >= r.Max {
-		return &Quota{fmt.Sprintf("the broker would have %d with those of client %s, group %s; raise maxLiteSubscriptionCount", n, c.ID, c.Group), r.Max}
+		return &Quota{fmt.Sprintf("the broker would have %d with those of client %s of group %s, the limit is maxLiteSubscriptionCount=%d; end some, or raise it", n, c.ID, c.Group, r.Max), r.Max}
 	}
 	return nil
 }

@@ -136,7 +136,7 @@ func (p *request) check(what string) error {
 		return protocol.Errorf(protocol.RespNoPermission, "the broker[%s] %s is forbidden", host, what)
 	}
 	if h.MaxMessages > popMessagesMax {
-		return protocol.Errorf(protocol.RespInvalidParameter, "the broker[%s] pop message's num is greater than %d: maxMsgNums=%d, popMessagesMax is the limit; ask for fewer", host, popMessagesMax, h.MaxMessages)
+		return protocol.Errorf(protocol.RespInvalidParameter, "the broker[%s] pop message's num is greater than %d: maxMsgNums=%d, the limit is popMessagesMax=%d; ask for fewer", host, popMessagesMax, h.MaxMessages, popMessagesMax)
 	}
 	if p.topic = v.host.Topic(h.Topic); p.topic == nil {
 		return noTopic(h.Topic)

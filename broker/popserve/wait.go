@@ -77,8 +77,13 @@ func (p *request) hold() (*remoting.Response, error) {
 	w.mu.Lock()
 	l := w.lines[name]
 	if w.deadlines.Len() >= popsHeldMax || l != nil && l.count(p.h.QueueID, p.notify) > popPollingMax {
+		all, own := w.deadlines.Len(), 0
+		if l != nil {
+			own = l.count(p.h.QueueID, p.notify)
+		}
 		w.mu.Unlock()
-		return p.empty(protocol.RespPollingFull, noMessageInQueue), nil
+		return p.empty(protocol.RespPollingFull, noMessageInQueue+": %d pops wait, the limit is popPollingMax=%d, of all groups %d, popsHeldMax=%d; "+
+			"pop again after a pause, or have fewer consumers", own, popPollingMax, all, popsHeldMax), nil
 	}
 	if l == nil {
 		l = &line{name: name, watches: map[*store.Queue]*watch{}}
