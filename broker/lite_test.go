@@ -396,7 +396,7 @@ func TestQuotasOfLiteSubscriptions(t *testing.T) {
 }
 
 func TestSilentClientsLoseTheirLiteSubscriptions(t *testing.T) {
-	n := liteNode(t, vfs.NewMem(), func(c *server.Config) { c.Light.SubscriptionTimeout = 300 * time.Millisecond })
+	n := liteNode(t, vfs.NewMem(), func(c *server.Config) { c.Light.SubscriptionTimeout = 2 * time.Second }) // the last pop comes within it
 	defer n.stop()
 	n.subscribe("c1", protocol.LiteCompleteAdd, "a")
 	waitFor(t, "the end of its subscription", func() bool { return n.metric(`apogee_broker_objects{kind="lite_subscriptions"}`) == 0 })

@@ -198,9 +198,11 @@ func TestFirstBytesMustCome(t *testing.T) {
 	nc := dialRaw(t, addr)
 	_, _ = nc.Write([]byte("PRO"))
 	waitFor(t, "the connection", func() bool { return s.Connections() == 1 })
-	time.Sleep(10 * time.Millisecond)
 	c := s.snapshot()[0]
-	_ = c.raw.SetReadDeadline(time.Now()) // instead of waiting firstBytesMax
+	waitFor(t, "its end", func() bool { // instead of waiting firstBytesMax, which it may just be about to set
+		_ = c.raw.SetReadDeadline(time.Now())
+		return s.Connections() == 0
+	})
 	wantClosed(t, nc)
 }
 

@@ -15,7 +15,7 @@ import (
 
 // A message of a delay level arrives when its time has come, as it was sent.
 func TestDelayLevelsDeliverAtTheirTime(t *testing.T) {
-	const lateMax = time.Second
+	const lateMax = 3 * time.Second // on a busy machine; that the moment is exact is TestEveryLevelDeliversAtItsTime's to show
 	t.Parallel()
 	c := harness.Shared(t)
 	topic := newTopic(t, c, 1)
@@ -31,8 +31,8 @@ func TestDelayLevelsDeliverAtTheirTime(t *testing.T) {
 			m := primitive.NewMessage(topic, fmt.Appendf(nil, "level %d, %d", level, i))
 			m.WithTag("blue").WithDelayTimeLevel(level)
 			m.WithProperty("mine", "kept")
+			due[string(m.Body)] = time.Now().Add(delay) // at the earliest
 			send(t, p, m)
-			due[string(m.Body)] = time.Now().Add(delay)
 		}
 	}
 	for i, m := range in.wait(t, 21)[1:] {
@@ -41,8 +41,7 @@ func TestDelayLevelsDeliverAtTheirTime(t *testing.T) {
 		if !ok || m.Topic != topic || m.GetTags() != "blue" || m.GetProperty("mine") != "kept" {
 			t.Errorf("received %s", m)
 		}
-		// The due time counts from when the broker stored it, a little before the answer came.
-		if late < -100*time.Millisecond || late > lateMax {
+		if late < -10*time.Millisecond || late > lateMax { // the broker counts whole milliseconds, of another clock
 			t.Errorf("%q came %v after it was due", m.Body, late)
 		}
 		delete(due, string(m.Body))

@@ -46,8 +46,9 @@ func lanes(topic, group string) map[string]func(connection int) []byte {
 }
 
 // A full lane must not hold up sends: each is filled in turn, by a process that runs when nobody else would, for what is tested is the
-// broker and not the machine. Short windows with and without load alternate. Median and 99th percentile stay within twice the ones without
-// load; laneSlack is what the kernel's time slices add on two cores that have no idle moment.
+// broker and not the machine. Short windows with and without load alternate, and each is judged beside the one before it: what others do on
+// the machine comes in bursts, and must not decide. Median and 99th percentile stay within twice the ones without load in half of the pairs;
+// laneSlack is what the kernel's time slices add on two cores that have no idle moment.
 func TestFilledLanesDoNotDelaySends(t *testing.T) {
 	_, c := harness.Own(t)
 	topic, group := newTopic(t, c, 1), unique(t)
@@ -75,18 +76,24 @@ func TestFilledLanesDoNotDelaySends(t *testing.T) {
 				fill.Process.Kill()
 				fill.Wait()
 			}()
-			var calm, filled []float64
+			var calm, filled [][]float64
 			for range lanePairs {
 				fill.Process.Signal(syscall.SIGSTOP)
-				calm = append(calm, window(t, conn, frame)...)
+				calm = append(calm, window(t, conn, frame))
 				fill.Process.Signal(syscall.SIGCONT)
-				filled = append(filled, window(t, conn, frame)...)
+				filled = append(filled, window(t, conn, frame))
 			}
 			for _, q := range []float64{0.5, 0.99} {
-				without, with := quantile(calm, q), quantile(filled, q)
-				fmt.Printf("lane %s filled: %g of the sends take up to %.2f ms without, %.2f ms with, %.2f times\n", name, q, without, with, with/without)
-				if with > laneWorst*without+laneSlack {
-					t.Errorf("%g of the sends take up to %.2f ms, without load %.2f ms: want at most %g times as long and %g ms", q, with, without, laneWorst, laneSlack)
+				var without, with, over []float64
+				for i := range calm {
+					without, with = append(without, quantile(calm[i], q)), append(with, quantile(filled[i], q))
+					over = append(over, with[i]-laneWorst*without[i]-laneSlack)
+				}
+				fmt.Printf("lane %s filled: %g of the sends take up to %.2f ms without, %.2f ms with, in the middle of %d windows\n", name, q,
+					quantile(without, 0.5), quantile(with, 0.5), lanePairs)
+				if quantile(over, 0.5) > 0 {
+					t.Errorf("%g of the sends take up to %.2f ms, in windows without load %.2f ms: want at most %g times as long and %g ms in half of the windows",
+						q, with, without, laneWorst, laneSlack)
 				}
 			}
 		})

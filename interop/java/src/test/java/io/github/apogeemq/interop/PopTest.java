@@ -17,11 +17,14 @@ import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageRequestMode;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** POP over remoting: the broker keeps track of each message that a group was given. */
+@Execution(ExecutionMode.CONCURRENT)
 class PopTest {
     private static final int INVISIBLE_MILLIS = 60_000;
-    private static final int SHORT_MILLIS = 1_000;
+    private static final int SHORT_MILLIS = 5_000; // until a message comes again; what is acknowledged is so before
 
     private static DefaultMQPushConsumer popper(Clients clients, String group, String topic, Inbox inbox) throws Exception {
         clients.cluster.admin().setMessageRequestMode(clients.cluster.broker, topic, group, MessageRequestMode.POP, 0, 5_000);

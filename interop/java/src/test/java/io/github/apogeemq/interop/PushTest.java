@@ -189,7 +189,8 @@ class PushTest {
         }
         Collections.sort(millis);
         System.out.println("long poll: send to receive p50 " + millis.get(10) + " ms, max " + millis.get(19) + " ms");
-        assertTrue(millis.get(10) <= 500 && millis.get(19) <= 2_000, "milliseconds from send to receive: " + millis);
+        assertTrue(millis.get(10) <= 1_000 && millis.get(19) <= 4_000, // half of what waits for the rescan waits 2.5 s and more
+            "milliseconds from send to receive: " + millis);
     }
 
     /** Keeps the queues that a member has been assigned. */
