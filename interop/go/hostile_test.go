@@ -20,10 +20,10 @@ import (
 
 const (
 	cpuMetric      = "process_cpu_seconds_total"
-	hostileRSSMore = 512 << 20 // of resident memory over what the server had before: garbage that Go has not given back; connectionBytesMax bounds what is held
-	calmTimesWorst = 5         // p99 of sends meanwhile, in multiples of the p99 before
+	hostileRSSMore = 512 << 20   // of resident memory over what the server had before: garbage that Go has not given back; connectionBytesMax bounds what is held
+	calmTimesWorst = 5           // p99 of sends meanwhile, in multiples of the p99 before
 	calmMore       = time.Second // for a machine that others use, too; a send that is held up fails after 3 s
-	codesLow       = 2100 // request codes are below it, or
+	codesLow       = 2100        // request codes are below it, or
 	codesHighFrom  = 200_000
 	codesHighTo    = 200_160
 	pullCode       = 11
