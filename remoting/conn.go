@@ -43,7 +43,10 @@ const (
 )
 
 // traffic counts what went over the connections of a server or client.
-type traffic struct{ bytesIn, bytesOut atomic.Uint64 }
+type traffic struct {
+	bytesIn, bytesOut atomic.Uint64
+	unread            atomic.Uint64 // connections closed because the peer did not read its answers
+}
 
 // shrinkAfter is how long a connection must be quiet to lose its read buffer.
 const shrinkAfter = 10 * time.Second
@@ -59,7 +62,6 @@ type Conn struct {
 	calls  callTable
 
 	received   time.Time    // when the last read returned; the reader's
-	tookFrame  bool         // the last round had a whole frame; the reader's
 	lastActive atomic.Int64 // Unix time in ns
 	inBytes    atomic.Int32 // size of the read buffer
 	partial    atomic.Int64 // Unix time in ns since when a frame is incomplete, 0 when none is
@@ -272,10 +274,10 @@ type end interface {
 func (c *Conn) readFrames(e end) error {
 	for {
 		err := c.round(e)
-		c.notePartial()
 		if err == nil {
 			err = c.waitDrained()
 		}
+		c.notePartial()
 		if err == nil {
 			err = c.fill()
 		}
@@ -294,26 +296,29 @@ func (c *Conn) readFrames(e end) error {
 // round hands over the whole frames in the buffer.
 func (c *Conn) round(e end) error {
 	defer e.endRound(c)
-	for c.tookFrame = false; ; c.tookFrame = true {
+	for {
 		f, err := c.in.next(c.env.frameBytesMax)
 		if err != nil || f == nil {
 			return err
 		}
+		c.wholeFrame()
 		if err := e.frame(c, f); err != nil {
 			return err
 		}
 	}
 }
 
-// notePartial keeps since when a frame is incomplete.
+// wholeFrame ends the time that a frame has been incomplete.
+func (c *Conn) wholeFrame() {
+	if c.partial.Load() != 0 {
+		c.partial.Store(0)
+	}
+}
+
+// notePartial keeps since when the peer owes the rest of a frame. While we are busy with what came before, or do not read, it is not late.
 func (c *Conn) notePartial() {
-	switch {
-	case len(c.in.unread()) == 0:
-		if c.partial.Load() != 0 {
-			c.partial.Store(0)
-		}
-	case c.partial.Load() == 0 || c.tookFrame:
-		c.partial.Store(c.received.UnixNano())
+	if len(c.in.unread()) > 0 && c.partial.Load() == 0 {
+		c.partial.Store(c.env.now().UnixNano())
 	}
 }
 
@@ -353,6 +358,7 @@ func (c *Conn) waitDrained() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.outBytes > c.env.outBytesMax/2 && !c.closed && !c.stopping.Load() && c.env.overflow == overflowCloses {
+		c.partial.Store(0) // the rest of a frame is not late while we do not read
 		c.cond.Wait()
 	}
 	if c.closed {
@@ -436,6 +442,7 @@ func (c *Conn) lockOut(size int) (*outBatch, error) {
 		err := fmt.Errorf("connection to %s does not drain: %d bytes wait and %d shall, the limit is OutBytesMax=%d",
 			c.remoteName(), queued, size, c.env.outBytesMax)
 		if c.env.overflow == overflowCloses {
+			c.env.traffic.unread.Add(1)
 			c.close(slog.LevelWarn, err.Error())
 		}
 		return nil, err
@@ -599,6 +606,7 @@ func (c *Conn) scan(now time.Time) {
 	case since(&c.partial) >= c.env.idleTimeout: // whatever trickles in meanwhile
 		c.close(slog.LevelInfo, fmt.Sprintf("a frame has been incomplete for %s", since(&c.partial).Round(time.Second)))
 	case since(&c.writing) >= c.env.idleTimeout:
+		c.env.traffic.unread.Add(1)
 		c.close(slog.LevelInfo, fmt.Sprintf("the peer has not read its answers for %s", since(&c.writing).Round(time.Second)))
 	case quiet >= c.env.idleTimeout:
 		c.close(slog.LevelDebug, fmt.Sprintf("idle for %s", quiet.Round(time.Second)))

@@ -131,9 +131,11 @@ func TestPeerThatOnlyWritesIsClosed(t *testing.T) {
 func TestConnectionsTakeTurnsInALane(t *testing.T) {
 	gate := make(chan struct{})
 	order := make(chan byte, 16)
+	var begun atomic.Int64
 	cfg := echoConfig()
 	cfg.Lanes = map[Lane]LaneLimits{LaneAck: {Workers: 1, Queue: 8}}
 	cfg.Routes[2].Handle = func(r *Request) (*Response, error) {
+		begun.Add(1)
 		<-gate
 		order <- r.Body[0]
 		return echo(r)
@@ -143,7 +145,7 @@ func TestConnectionsTakeTurnsInALane(t *testing.T) {
 	for i := range int32(9) { // one runs, eight wait: the lane is full
 		_, _ = busy.Write(request(codeAck, i, protocol.SerializeJSON, "b"))
 	}
-	waitFor(t, "a full lane", func() bool { n, _ := s.lanes[LaneAck].depth(); return n == 8 })
+	waitFor(t, "a full lane", func() bool { n, _ := s.lanes[LaneAck].depth(); return n == 8 && begun.Load() == 1 })
 	for i := range int32(2) {
 		_, _ = calm.Write(request(codeAck, i, protocol.SerializeJSON, "c"))
 	}

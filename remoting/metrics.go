@@ -119,6 +119,7 @@ var (
 	descRefused   = prometheus.NewDesc("apogee_connections_refused_total", "Connections that were not served.", []string{"reason"}, nil)
 	descMemory    = prometheus.NewDesc("apogee_connections_bytes", "Memory that connections hold: unread output, unanswered requests, incomplete frames.", nil, nil)
 	descRelieved  = prometheus.NewDesc("apogee_connections_relieved_total", "Connections closed because all together held too much memory.", nil, nil)
+	descUnread    = prometheus.NewDesc("apogee_connections_unread_total", "Connections closed because the peer did not read its answers.", nil, nil)
 	descOverdrawn = prometheus.NewDesc("apogee_requests_refused_total", "Requests refused because their connection had too many unanswered.", nil, nil)
 	descBytes     = prometheus.NewDesc("apogee_network_bytes_total", "Bytes over remoting connections (inside TLS).", []string{"direction"}, nil)
 )
@@ -132,7 +133,7 @@ type collector struct{ s *Server }
 // Describe lists the metrics.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descSeconds, descResponses, descUnknown, descQueued, descRunning, descRejected,
-		descOpened, descOpen, descRefused, descBytes, descMemory, descRelieved, descOverdrawn} {
+		descOpened, descOpen, descRefused, descBytes, descMemory, descRelieved, descUnread, descOverdrawn} {
 		ch <- d
 	}
 }
@@ -171,6 +172,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descMemory, c.s.env.memory.held.Load())
 	counter(descRelieved, c.s.metrics.memoryClosed.Load())
+	counter(descUnread, c.s.env.traffic.unread.Load())
 	counter(descOverdrawn, c.s.metrics.requestsRefused.Load())
 	counter(descBytes, c.s.env.traffic.bytesIn.Load(), "in")
 	counter(descBytes, c.s.env.traffic.bytesOut.Load(), "out")

@@ -72,14 +72,14 @@ func Shared(t testing.TB) Cluster {
 	return Cluster{NameServer: shared.server.NameServer(), Broker: shared.server.Broker()}
 }
 
-// Own starts a server that only this test uses and may kill. Against an external cluster the
-// test is skipped.
-func Own(t testing.TB) (*Server, Cluster) {
+// Own starts a server, with these flags, that only this test uses and may kill. Against an external
+// cluster the test is skipped.
+func Own(t testing.TB, flags ...string) (*Server, Cluster) {
 	t.Helper()
 	if c, ok := external(); ok {
 		t.Skipf("the test kills or restarts the broker, which it may not do to the external one at %s", c.NameServer)
 	}
-	s, err := NewServer(t.TempDir())
+	s, err := NewServer(t.TempDir(), flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"syscall"
 )
 
@@ -24,4 +26,21 @@ func openFiles(pid int) ([]string, error) {
 		}
 	}
 	return files, nil
+}
+
+var peakLine = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
+
+// residentPeak is the high-water mark that the kernel keeps: no moment is missed.
+func residentPeak(pid int) (int64, error) {
+	name := fmt.Sprintf("/proc/%d/status", pid)
+	status, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	found := peakLine.FindSubmatch(status)
+	if found == nil {
+		return 0, fmt.Errorf("%s has no VmHWM:\n%s", name, status)
+	}
+	kib, err := strconv.ParseInt(string(found[1]), 10, 64)
+	return kib << 10, err
 }

@@ -25,6 +25,7 @@ type Server struct {
 	bin      string
 	dir      string
 	ports    ports
+	flags    []string // beyond those of the directory and the ports
 	readyMax time.Duration
 	http     *http.Client
 
@@ -33,8 +34,8 @@ type Server struct {
 	process *Process // nil while it is down
 }
 
-// NewServer prepares a server that keeps its data and its logs below dir.
-func NewServer(dir string) (*Server, error) {
+// NewServer prepares a server that keeps its data and its logs below dir. Each of its starts is given the flags.
+func NewServer(dir string, flags ...string) (*Server, error) {
 	bin, err := binary()
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func NewServer(dir string) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		bin: bin, dir: dir, ports: free, readyMax: readyMax,
+		bin: bin, dir: dir, ports: free, flags: flags, readyMax: readyMax,
 		http: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 	}, nil
 }
@@ -94,7 +95,7 @@ func address(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)
 // Start runs the binary and returns when it answers ready.
 func (s *Server) Start() error {
 	s.starts++
-	args := append([]string{"start", "--dir", filepath.Join(s.dir, "data"), "--listen", host}, s.ports.flags()...)
+	args := append([]string{"start", "--dir", filepath.Join(s.dir, "data"), "--listen", host}, append(s.ports.flags(), s.flags...)...)
 	s.log = filepath.Join(s.dir, fmt.Sprintf("apogee-%d.log", s.starts))
 	process, err := Run(s.log, s.bin, args...)
 	if err != nil {
@@ -158,6 +159,15 @@ func (s *Server) Stop() error {
 // LogTail is the end of what the process printed since its last start.
 func (s *Server) LogTail() string { return logTail(s.log) }
 
+// Log is all that the process printed since its last start.
+func (s *Server) Log() (string, error) {
+	text, err := os.ReadFile(s.log)
+	return string(text), err
+}
+
+// ResidentPeak is the most memory that the process has had resident, bytes: known on Linux, 0 elsewhere.
+func (s *Server) ResidentPeak() (int64, error) { return residentPeak(s.process.cmd.Process.Pid) }
+
 // OpenFiles are the files and sockets of the process: known on Linux, none elsewhere.
 func (s *Server) OpenFiles() ([]string, error) { return s.process.OpenFiles() }
 
@@ -172,7 +182,7 @@ func (s *Server) Goroutines() (string, error) {
 	return string(text), err
 }
 
-// Metrics reads those of the server's figures that have no labels.
+// Metrics reads the server's figures, each under its name with its labels.
 func (s *Server) Metrics() (map[string]float64, error) {
 	response, err := s.http.Get("http://" + address(s.ports.admin) + "/metrics")
 	if err != nil {
