@@ -10,6 +10,7 @@ import (
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/server"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 )
 
 // adminSuccesses has a row for every code of administration, for a node with topic T, group G and no clients.
@@ -174,6 +175,52 @@ func TestAResetReachesTheGroup(t *testing.T) {
 	n.body(protocol.ReqInvokeBrokerToResetOffset, fields{"group": "G", "topic": "T", "timestamp": "-1", "isForce": "true", "queueId": "0"}, &reset)
 	if n.ok(protocol.ReqQueryConsumerOffset, offsetFields, nil, &offset); offset.Offset != 3 || len(reset.Offsets) != 1 {
 		t.Errorf("reset of queue 0 to its end: offset %d of %d queues, want 3 of 1", offset.Offset, len(reset.Offsets))
+	}
+}
+
+// Members that are too old to learn of a reset from a pull are pushed the offsets, in the form that their language reads; others are not.
+func TestAResetIsPushedToMembersOfOldClients(t *testing.T) {
+	n := startNode(t, nil)
+	n.send(sendFields, "m0")
+	n.send(sendFields, "m1")
+	n.group("G")
+	type push struct{ client, body string }
+	pushed := make(chan push, 8)
+	for _, m := range []struct {
+		client   string
+		version  int32
+		language protocol.Language
+	}{{"java-4.9.7", 405, protocol.LanguageJava}, {"cpp", 317, protocol.LanguageCPP}, {"java-5.0", 413, protocol.LanguageJava}} {
+		client := remoting.NewClient(remoting.ClientConfig{OnRequest: func(r *remoting.Request) (*remoting.Response, error) {
+			var h protocol.ResetOffsetHeader
+			if protocol.RequestCode(r.Code) != protocol.ReqResetConsumerClientOffset {
+				return nil, nil
+			}
+			if err := r.Read(&h); err != nil || h.Topic != "T" || h.Group != "G" || h.Timestamp != -1 || !h.Force {
+				t.Errorf("%s was pushed %+v, %v", m.client, h, err)
+			}
+			pushed <- push{m.client, string(r.Body)}
+			return nil, nil
+		}})
+		defer client.Close()
+		heartbeat := command(protocol.ReqHeartBeat, nil, heartbeatBody(m.client, "G", "T", "*", 1))
+		heartbeat.Version, heartbeat.Language = m.version, m.language
+		if _, err := client.Invoke(t.Context(), n.s.BrokerAddr(), heartbeat); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string][]string{}
+	for range 2 { // what the first round pushed to anybody is there before the second is
+		n.ok(protocol.ReqInvokeBrokerToResetOffset, fields{"group": "G", "topic": "T", "timestamp": "-1", "isForce": "true", "queueId": "0"}, nil, nil)
+		for range 2 {
+			p := <-pushed
+			got[p.client] = append(got[p.client], p.body)
+		}
+	}
+	const java = `{"offsetTable":{{"topic":"T","brokerName":"broker-a","queueId":0}:2}}`
+	const cpp = `{"offsetTable":[{"topic":"T","brokerName":"broker-a","queueId":0,"offset":2}]}`
+	if diff := cmp.Diff(map[string][]string{"java-4.9.7": {java, java}, "cpp": {cpp, cpp}}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
