@@ -29,6 +29,7 @@ import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.remoting.RPCHook;
 import org.apache.rocketmq.remoting.protocol.header.QueryConsumerOffsetRequestHeader;
 import org.apache.rocketmq.remoting.protocol.subscription.SubscriptionGroupConfig;
 
@@ -95,7 +96,12 @@ final class Clients implements AutoCloseable {
     }
 
     DefaultMQPushConsumer newPush(String group) {
-        DefaultMQPushConsumer push = configured(new DefaultMQPushConsumer(group));
+        return newPush(group, null);
+    }
+
+    /** The hook sees what the client asks and what it is asked. */
+    DefaultMQPushConsumer newPush(String group, RPCHook hook) {
+        DefaultMQPushConsumer push = configured(new DefaultMQPushConsumer(group, hook));
         push.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         return push;
     }

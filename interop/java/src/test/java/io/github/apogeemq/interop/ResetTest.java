@@ -5,8 +5,18 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.stream.Collectors;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.MQVersion;
+import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.remoting.RPCHook;
+import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.RequestCode;
+import org.apache.rocketmq.remoting.protocol.body.ResetOffsetBody;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -61,12 +71,45 @@ class ResetTest {
         consumeAll(inbox);
         admin.resetOffsetByTimestamp(topic, group, between, true);
         inbox.await(30);
-        assertEquals(after.stream().sorted().toArray().length, 10);
-        List<String> again = new ArrayList<>(inbox.bodies().subList(20, 30));
-        again.sort(null);
-        List<String> want = new ArrayList<>(after);
-        want.sort(null);
-        assertEquals(want, again);
+        assertEquals(sorted(after), sorted(inbox.bodies().subList(20, 30)));
+    }
+
+    /** A client of before 5.0 does not learn of a reset from a pull: this one says that it is one. */
+    @Test
+    void memberOfAnOlderVersionIsPushedTheOffsets() throws Exception {
+        Queue<RemotingCommand> pushed = new ConcurrentLinkedQueue<>();
+        DefaultMQPushConsumer push = clients.newPush(group, new RPCHook() {
+            @Override
+            public void doBeforeRequest(String address, RemotingCommand request) {
+                request.setVersion(MQVersion.Version.V4_9_7.ordinal());
+                if (request.getCode() == RequestCode.RESET_CONSUMER_CLIENT_OFFSET) {
+                    pushed.add(request);
+                }
+            }
+
+            @Override
+            public void doAfterResponse(String address, RemotingCommand request, RemotingCommand response) {
+            }
+        });
+        Inbox inbox = new Inbox();
+        push.subscribe(topic, "*");
+        push.registerMessageListener(inbox.concurrently());
+        clients.start(push);
+        inbox.await(20);
+        clients.awaitCommitted(push, topic, 20);
+        Map<MessageQueue, Long> offsets = admin.resetOffsetByTimestamp(topic, group, between, true);
+        Await.until("the push", () -> !pushed.isEmpty());
+        RemotingCommand request = pushed.remove();
+        assertEquals(topic, request.getExtFields().get("topic"));
+        assertEquals(group, request.getExtFields().get("group"));
+        assertEquals(offsets, ResetOffsetBody.decode(request.getBody(), ResetOffsetBody.class).getOffsetTable());
+        assertEquals(10, offsets.values().stream().mapToLong(offset -> offset).sum(), "what was sent before");
+        inbox.await(30);
+        assertEquals(sorted(after), sorted(inbox.bodies().subList(20, 30)));
+    }
+
+    private static List<String> sorted(List<String> bodies) {
+        return bodies.stream().sorted().collect(Collectors.toList());
     }
 
     @Test
