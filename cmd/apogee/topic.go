@@ -16,7 +16,7 @@ import (
 func newTopicCommand() *cobra.Command {
 	return noun("topic", "Topics: list, describe, create, update, delete", "",
 		newTopicListCommand(), newTopicDescribeCommand(), newTopicCreateCommand(), newTopicUpdateCommand(), newTopicDeleteCommand(),
-		newTopicGroupsCommand(), newTopicStatsCommand())
+		newTopicGroupsCommand(), newTopicStatsCommand(), newTopicAllocateCommand())
 }
 
 // topicFlags are the flags of topic create and update.

@@ -12,15 +12,21 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import org.apache.rocketmq.client.consumer.AllocateMessageQueueStrategy;
+import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueAveragely;
+import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueAveragelyByCircle;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageQueue;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 
 /** Apogee's own command line, against the original server: each line of commandline.txt. */
@@ -52,6 +58,34 @@ class CommandLineTest {
         Path script = Path.of(CommandLineTest.class.getResource("/commandline.txt").toURI());
         return Files.readAllLines(script).stream().filter(line -> !line.isBlank() && !line.startsWith("#"))
             .map(line -> DynamicTest.dynamicTest(line, () -> check(line)));
+    }
+
+    /** What allocateMQ of mqadmin, and clients, are told by these classes. */
+    @Test
+    void allocatesAsClientsDo() throws Exception {
+        int[] status = new int[1];
+        String created = run(List.of("topic", "create", "Shared", "--queues", "5"), status);
+        assertEquals(0, status[0], created);
+        List<MessageQueue> queues = new ArrayList<>();
+        for (int i = 0; i < 5; i++) {
+            queues.add(new MessageQueue("Shared", "broker-a", i));
+        }
+        List<String> members = new ArrayList<>();
+        for (String member : List.of("10.0.0.1@a", "10.0.0.10@a", "10.0.0.2@a", "b", "b@1", "c")) { // sorted, as clients do
+            members.add(member);
+            for (AllocateMessageQueueStrategy strategy : List.of(new AllocateMessageQueueAveragely(), new AllocateMessageQueueAveragelyByCircle())) {
+                List<String> want = new ArrayList<>(List.of("CLIENT BROKER QUEUE"));
+                for (String each : members) {
+                    List<MessageQueue> share = strategy.allocate("group", each, queues, members);
+                    share.forEach(queue -> want.add(each + " " + queue.getBrokerName() + " " + queue.getQueueId()));
+                    if (share.isEmpty()) {
+                        want.add(each + " - -");
+                    }
+                }
+                String got = run(List.of("topic", "allocate", "Shared", "--clients", String.join(",", members), "--strategy", strategy.getName()), status);
+                assertEquals(want, got.lines().map(line -> line.replaceAll(" +", " ")).collect(Collectors.toList()));
+            }
+        }
     }
 
     /** A line is COMMAND => REGEX, both of one line; "!" before it means that it fails, "$NAME:" that group 1 is kept as ${NAME}. */
