@@ -78,7 +78,7 @@ final class ApogeeProcess {
     }
 
     static File binary() {
-        File bin = new File(setting("APOGEE_BIN", "../../bin/apogee")).getAbsoluteFile();
+        File bin = new File(setting("APOGEE_BIN", System.getProperty("interop.root", "../..") + "/bin/apogee")).getAbsoluteFile();
         if (!bin.canExecute()) {
             throw new IllegalStateException("no binary to test: run `make build`, or name one with APOGEE_BIN: " + bin);
         }

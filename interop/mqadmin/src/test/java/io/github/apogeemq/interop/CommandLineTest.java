@@ -60,7 +60,7 @@ class CommandLineTest {
             .map(line -> DynamicTest.dynamicTest(line, () -> check(line)));
     }
 
-    /** What allocateMQ of mqadmin, and clients, are told by these classes. */
+    /** What allocateMQ of mqadmin, and clients, are told by these classes; clients sort queues and members. */
     @Test
     void allocatesAsClientsDo() throws Exception {
         int[] status = new int[1];
@@ -71,8 +71,9 @@ class CommandLineTest {
             queues.add(new MessageQueue("Shared", "broker-a", i));
         }
         List<String> members = new ArrayList<>();
-        for (String member : List.of("10.0.0.1@a", "10.0.0.10@a", "10.0.0.2@a", "b", "b@1", "c")) { // sorted, as clients do
+        for (String member : List.of("10.0.0.1@a", "10.0.0.10@a", "10.0.0.2@a", "b", "b@1", "c")) {
             members.add(member);
+            members.sort(null);
             for (AllocateMessageQueueStrategy strategy : List.of(new AllocateMessageQueueAveragely(), new AllocateMessageQueueAveragelyByCircle())) {
                 List<String> want = new ArrayList<>(List.of("CLIENT BROKER QUEUE"));
                 for (String each : members) {
