@@ -3,9 +3,7 @@ package compaction
 import (
 	"errors"
 	"log/slog"
-	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/apogeemq/apogee/store"
@@ -24,10 +22,11 @@ type Config struct {
 
 // Rounds has queues compacted.
 type Rounds struct {
-	c      Config
-	safe   atomic.Int64 // log position before which compaction needs nothing
-	wanted atomic.Int64 // what retention would like it to be
-	wake   chan struct{}
+	c    Config
+	wake chan struct{}
+
+	mu   sync.Mutex // guards plan
+	plan Plan
 
 	// of the goroutine alone
 	ends    map[*store.Queue]int64 // of the queues, as the last round found them
@@ -41,12 +40,13 @@ func New(c Config) *Rounds { return &Rounds{c: c, wake: make(chan struct{}, 1)} 
 // NeededFrom is the store's Hold: from which log position on records are still needed. What is to be left of what stands before wanted is
 // copied in the course of time. It asks nobody: who waits for a segment, which retention's goroutine makes, may hold the table of topics.
 func (r *Rounds) NeededFrom(wanted int64) int64 {
-	if wanted <= r.safe.Load() {
-		return math.MaxInt64
+	r.mu.Lock()
+	from := r.plan.NeededFrom(wanted)
+	r.mu.Unlock()
+	if from < wanted {
+		r.Wake()
 	}
-	r.wanted.Store(wanted)
-	r.Wake()
-	return r.safe.Load()
+	return from
 }
 
 // Wake has the rounds look at what is to do: another interval holds, perhaps.
@@ -69,7 +69,7 @@ func (r *Rounds) age() error {
 
 // retire compacts all that stands before a log position, and copies what is left of it.
 func (r *Rounds) retire(before int64) error {
-	err := r.each(func(q *store.Queue) error {
+	return r.each(func(q *store.Queue) error {
 		err := r.repeat(func() (bool, error) { return r.c.Store.CompactBefore(q, before) })
 		next := int64(0)
 		if err != nil {
@@ -80,11 +80,6 @@ func (r *Rounds) retire(before int64) error {
 			return next >= 0, err
 		})
 	})
-	if err == nil {
-		r.safe.Store(before)
-		r.c.Store.RetainNow()
-	}
-	return err
 }
 
 // errStopped ends a round because the broker stops.

@@ -5,12 +5,8 @@ import (
 	"time"
 )
 
-const (
-	// stepPause bounds the rate: at most 2048 messages, or 1 MiB of copies, each time.
-	stepPause = 10 * time.Millisecond
-	// retryPause is that after a round that failed.
-	retryPause = time.Second
-)
+// stepPause bounds the rate: at most 2048 messages, or 1 MiB of copies, each time.
+const stepPause = 10 * time.Millisecond
 
 func (r *Rounds) start(wait *sync.WaitGroup) {
 	go func() {
@@ -20,28 +16,31 @@ func (r *Rounds) start(wait *sync.WaitGroup) {
 }
 
 func (r *Rounds) run() {
-	last := time.Now()
+	began := time.Now()
+	elapsed := func() int64 { return time.Since(began).Milliseconds() }
 	for {
-		var err error
-		if before := r.wanted.Load(); before > r.safe.Load() {
-			err = r.retire(before)
+		r.mu.Lock()
+		do, at := r.plan.Next(elapsed(), r.c.Interval().Milliseconds())
+		r.mu.Unlock()
+		switch do {
+		case Age:
+			r.note(r.age())
+		case Retire:
+			err := r.retire(at)
 			r.note(err)
-		}
-		left := r.c.Interval() - time.Since(last)
-		if left <= 0 {
-			last = time.Now()
-			aged := r.age()
-			r.note(aged)
-			left = r.c.Interval()
-		}
-		if err != nil {
-			left = min(left, retryPause)
-		}
-		select {
-		case <-time.After(left):
-		case <-r.wake:
-		case <-r.stop:
-			return
+			r.mu.Lock()
+			r.plan.Retired(at, elapsed(), err)
+			r.mu.Unlock()
+			if err == nil {
+				r.c.Store.RetainNow()
+			}
+		case Rest:
+			select {
+			case <-time.After(time.Duration(at-elapsed()) * time.Millisecond):
+			case <-r.wake:
+			case <-r.stop:
+				return
+			}
 		}
 	}
 }

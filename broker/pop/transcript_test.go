@@ -1,17 +1,14 @@
 package pop
 
 import (
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
+	"github.com/apogeemq/apogee/broker/transcript"
+)
 
 // story plays a transcript: lines that begin with "> " are events, the others what came of them.
 type story struct {
@@ -24,34 +21,13 @@ type story struct {
 }
 
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no transcripts", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := &story{disk: map[string][]byte{}, batches: map[string]int64{}}
-			for line := range strings.Lines(string(text)) {
-				if event, ok := strings.CutPrefix(line, "> "); ok {
-					s.out.WriteString(line)
-					s.play(t, strings.TrimSpace(event))
-				} else if line == "\n" || line[0] == '#' {
-					s.out.WriteString(line)
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(s.out.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got := s.out.String(); got != string(text) {
-				t.Errorf("got\n%s\nwant\n%s", got, text)
-			}
-		})
-	}
+	transcript.Play(t, "testdata/*.txt", func(t *testing.T) (*strings.Builder, func(string) error) {
+		s := &story{disk: map[string][]byte{}, batches: map[string]int64{}}
+		return &s.out, func(event string) error {
+			s.play(t, event)
+			return nil
+		}
+	})
 }
 
 func (s *story) say(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }

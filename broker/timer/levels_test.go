@@ -1,16 +1,13 @@
 package timer
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
+	"github.com/apogeemq/apogee/broker/transcript"
+)
 
 // world stands in for queues, clocks and log. Its queues grow only.
 type world struct {
@@ -115,46 +112,11 @@ func (w *world) command(line string) error {
 	return nil
 }
 
-// TestTranscripts replays testdata: lines after "> " are commands, what follows is what the levels did.
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) == 0 {
-		t.Fatal("no transcripts")
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			w := newWorld([]int64{1_000, 5_000, 7_200_000}, []int64{0, 0, 0})
-			replay(t, file, &w.out, w.say, w.command)
-		})
-	}
-}
-
-// replay carries out a transcript's commands, and compares what is said with what stands in it.
-func replay(t *testing.T, file string, out *strings.Builder, say func(string, ...any), command func(string) error) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		switch c, ok := strings.CutPrefix(line, "> "); {
-		case ok:
-			say("%s", line)
-			if err := command(c); err != nil {
-				t.Fatal(err)
-			}
-		case line == "" || line[0] == '#':
-			say("%s", line)
-		}
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if out.String() != string(text) {
-		t.Errorf("now is done:\n%s", out.String())
-	}
+	transcript.Play(t, "testdata/*.txt", func(*testing.T) (*strings.Builder, func(string) error) {
+		w := newWorld([]int64{1_000, 5_000, 7_200_000}, []int64{0, 0, 0})
+		return &w.out, w.command
+	})
 }
 
 // Whatever happens, each message is stored once, in queue order, and no earlier than one of the clocks allows.

@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/apogeemq/apogee/broker/transcript"
 )
 
 // momentWorld stands in for state, clocks and log. Messages are named by their log positions.
@@ -185,18 +186,11 @@ func (w *momentWorld) command(line string) error {
 	return nil
 }
 
-// TestMomentTranscripts replays testdata/moments: lines after "> " are commands, what follows is what was done.
 func TestMomentTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/moments/*.txt")
-	if len(files) == 0 {
-		t.Fatal("no transcripts")
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			w := newMomentWorld()
-			replay(t, file, &w.out, w.say, w.command)
-		})
-	}
+	transcript.Play(t, "testdata/moments/*.txt", func(*testing.T) (*strings.Builder, func(string) error) {
+		w := newMomentWorld()
+		return &w.out, w.command
+	})
 }
 
 // Whatever happens, each message is stored once, not before its moment, and none that was deleted; the count is right.

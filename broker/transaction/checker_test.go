@@ -1,21 +1,17 @@
 package transaction
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/apogeemq/apogee/broker/transcript"
 	"github.com/google/go-cmp/cmp"
 )
-
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
 
 // world stands in for the state of half messages, the log and producers.
 type world struct {
@@ -140,6 +136,11 @@ func (w *world) command(line string) error {
 		w.now.Wall += a
 	case scan("decide %d", &c):
 		delete(w.halves, c)
+	case line == "crash": // what is in flight may be durable, or not: done or refused comes before, or not
+		w.inFlight = nil
+		w.checker = New(w.rules, w.now)
+		w.say("%d pending", len(w.halves))
+		w.run()
 	case scan("interval %d ms", &a):
 		w.rules.Interval = a
 		w.run()
@@ -156,40 +157,11 @@ func (w *world) command(line string) error {
 	return nil
 }
 
-// TestTranscripts replays testdata: lines after "> " are commands, what follows is what the checker did.
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) == 0 {
-		t.Fatal("no transcripts")
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := newWorld()
-			for line := range strings.Lines(string(text)) {
-				line = strings.TrimSuffix(line, "\n")
-				switch command, ok := strings.CutPrefix(line, "> "); {
-				case ok:
-					w.say("%s", line)
-					if err := w.command(command); err != nil {
-						t.Fatal(err)
-					}
-				case line == "" || line[0] == '#':
-					w.say("%s", line)
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(w.out.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if w.out.String() != string(text) {
-				t.Errorf("the checker now does:\n%s", w.out.String())
-			}
-		})
-	}
+	transcript.Play(t, "testdata/*.txt", func(*testing.T) (*strings.Builder, func(string) error) {
+		w := newWorld()
+		return &w.out, w.command
+	})
 }
 
 // Whatever happens, every half message that is not decided is checked as often as the rules say, once in a round, and then given up.
