@@ -211,17 +211,3 @@ func (v *Service) Progress(k Key) (next, inFlight int64, ok bool) {
 
 // Record writes what is not recorded yet.
 func (v *Service) Record() { v.table.journal.Record() }
-
-// Retired is what a record changes that delivers a message again: the delivery before it ends. It has no changes for any other record.
-func Retired(r, source *message.Record) (kind string, changes []store.Mutation) {
-	ends := message.Property(r.Properties, message.PropPopRetired)
-	if ends == nil {
-		return "", nil
-	}
-	group := message.Property(r.Properties, message.PropOriginGroup)
-	changes, err := retired(Key{string(group), string(source.Topic), source.QueueID}, string(ends))
-	if err != nil {
-		return "", nil
-	}
-	return kindPop, changes
-}

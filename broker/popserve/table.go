@@ -1,7 +1,6 @@
 package popserve
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -365,24 +364,6 @@ func (v *Service) DropTopic(topic string) error {
 		}
 	}
 	return v.table.recorded()
-}
-
-// retiredText is what a message that was delivered again says of the delivery that it ends: the run's entry, and what is left of it.
-func retiredText(w pop.Write) string { return fmt.Sprintf("%x.%x", w.Key, w.Value) }
-
-// retired reads it.
-func retired(k Key, text string) ([]store.Mutation, error) {
-	first, second, _ := strings.Cut(text, ".")
-	key, err := hex.DecodeString(first)
-	value, err2 := hex.DecodeString(second)
-	if err = errors.Join(err, err2); err != nil || !pop.IsRun(string(key)) {
-		return nil, fmt.Errorf("retired delivery %.200q: %w", text, err)
-	}
-	m := store.Mutation{Key: prefixOf(k) + string(key)}
-	if len(value) > 0 {
-		m.Value = value
-	}
-	return []store.Mutation{m}, nil
 }
 
 // DropGroup forgets what a group that is deleted has popped.
