@@ -1,7 +1,9 @@
 package lite
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,8 +41,8 @@ func (s *story) play(event string) error {
 	switch verb {
 	case "subscribes", "alone": // besides what it has; alone: nobody else of its group
 		added, evicted, err := s.r.Add(c, "P", topics, verb == "alone", 3, s.now)
-		if err != nil {
-			s.say("refused: %v", err)
+		if quota := new(Quota); errors.As(err, &quota) {
+			s.say("refused: the limit is %d", quota.Limit)
 			return nil
 		}
 		s.say("new: %v", added)
@@ -71,9 +73,9 @@ func (s *story) play(event string) error {
 		var n int64
 		_, _ = fmt.Sscan(words[0], &n)
 		s.now += n
-		for _, c := range s.r.Expire(s.now - 1000) {
-			s.say("%s/%s is let go of", c.Group, c.ID)
-		}
+		gone := ids(s.r.Expire(s.now - 1000))
+		slices.Sort(gone)
+		s.say("let go of: %v", gone)
 	default:
 		return fmt.Errorf("unknown event")
 	}
