@@ -216,17 +216,17 @@ func TestStampSurvivesABody(t *testing.T) {
 }
 
 func TestClaimGivesOutExactly(t *testing.T) {
-	l := &load{counted: true}
+	l := &Load{counted: true}
 	l.remaining.Store(100)
 	total := 0
 	for range 10 {
-		total += l.claim(30)
+		total += l.Claim(30)
 	}
 	if total != 100 {
 		t.Errorf("%d requests were given out, want 100", total)
 	}
-	l.giveBack()
-	if n := l.claim(30); n != 1 {
+	l.GiveBack()
+	if n := l.Claim(30); n != 1 {
 		t.Errorf("after one was given back, %d were given out", n)
 	}
 }

@@ -5,4 +5,6 @@
 // place, a round of completions is answered by one write, and nothing is allocated per message. It knows the protocol and the
 // record layout, and nothing of Apogee's server. Latencies are recorded in HDR histograms; in the end to end workload they count
 // from the instant at which the schedule wanted the message sent, so that a stalled server cannot hide its stall.
+//
+// What measures knows no protocol (Load, Tally, Readers, Run): bench/peers/client runs the same workloads on systems that are not RocketMQ.
 package bench

@@ -3,8 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/apogeemq/apogee/message"
@@ -42,11 +40,11 @@ type puller struct {
 
 // reader is what everybody has who takes messages on a connection.
 type reader struct {
-	conn  *conn
-	codes refusals
-	got   atomic.Int64
-	bytes int64 // of whole records
+	*Reader
+	conn *conn
 }
+
+func newReader(c *conn) reader { return reader{NewReader(), c} }
 
 // assign gives the lane the next piece of its queue; false when nothing is left.
 func (l *lane) assign(pullMax int) bool {
@@ -132,8 +130,7 @@ func (p *puller) answer(frame []byte) error {
 			return fmt.Errorf("pull of queue %d at %d: %w", l.q.id, l.next, err)
 		}
 		l.failures = 0
-		p.got.Add(int64(n))
-		p.bytes += int64(len(c.Body))
+		p.Read(int64(n), int64(len(c.Body)))
 		l.next = nextOffset(c, l.next+int64(n))
 	default:
 		p.codes.note(c.Code, frame)
@@ -222,12 +219,12 @@ func (t *Target) ranges(ctx context.Context, at []endpoint) ([]*queueRange, erro
 
 // fill sends the backlog and returns the ranges that hold it.
 func (o *DrainOptions) fill(ctx context.Context, at []endpoint, observe Observer) ([]*queueRange, error) {
-	send := SendOptions{Target: o.Target, Connections: 16, InFlight: 128, SizeBytes: o.SizeBytes, Batch: 1, Count: o.Fill}
-	f, err := newFleet(ctx, &send, at)
+	send := o.filling()
+	f, err := newFleet(ctx, &send, send.remoting(at))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.close() }()
+	defer f.close()
 	before, err := o.ranges(ctx, at) // after the fleet's probes
 	if err != nil {
 		return nil, err
@@ -278,7 +275,7 @@ func (o *DrainOptions) pullers(ctx context.Context, ranges []*queueRange) ([]*pu
 			if err != nil {
 				return out, err
 			}
-			p := &puller{reader: reader{conn: c, codes: newRefusals()}, t: t, pullMax: o.PullMax, verify: o.Verify}
+			p := &puller{reader: newReader(c), t: t, pullMax: o.PullMax, verify: o.Verify}
 			for j := i; j < len(queues); j += n {
 				for range o.InFlight {
 					p.lanes = append(p.lanes, lane{q: queues[j]})
@@ -340,67 +337,15 @@ func (o *DrainOptions) round(ctx context.Context, ranges []*queueRange, r *Repor
 	if err != nil {
 		return err
 	}
-	var readers []*reader
-	var runs []func() error
+	readers := newReaders("drain", want)
 	for _, p := range pullers {
-		readers, runs = append(readers, &p.reader), append(runs, p.run)
+		readers.Add(p.Reader, p.conn.close, p.run)
 	}
-	if err := r.readAll(ctx, "drain", o.ServerPID, readers, runs, watcher{observe: observe, want: want}); err != nil {
+	if err := readers.measure(ctx, r, o.ServerPID, observe); err != nil {
 		return err
 	}
 	if r.Messages != want {
 		return fmt.Errorf("the queues hold %d messages, but %d were pulled", want, r.Messages)
 	}
 	return nil
-}
-
-// readAll measures how readers take all that there is.
-func (r *Report) readAll(ctx context.Context, phase string, serverPID int, readers []*reader, runs []func() error, w watcher) error {
-	w.counter = func() (n int64) {
-		for _, p := range readers {
-			n += p.got.Load()
-		}
-		return n
-	}
-	m, err := startMeter(serverPID)
-	if err != nil {
-		return err
-	}
-	r.Started = time.Now()
-	var conns []*conn
-	for _, p := range readers {
-		conns = append(conns, p.conn)
-	}
-	err = runAll(ctx, phase, conns, runs, w)
-	r.Elapsed, r.Messages = Seconds(time.Since(r.Started)), w.counter()
-	if err = firstError(err, m.finish(r, r.Messages)); err != nil {
-		return err
-	}
-	codes, bytes := newRefusals(), int64(0)
-	for _, p := range readers {
-		codes.add(p.codes)
-		bytes += p.bytes
-	}
-	codes.report(r)
-	r.setRate(float64(bytes) / float64(max(r.Messages, 1)))
-	return nil
-}
-
-// runAll runs what drives each connection until all have ended.
-func runAll(ctx context.Context, phase string, conns []*conn, runs []func() error, w watcher) error {
-	done := make(chan struct{})
-	errs := make([]error, len(runs))
-	var wg sync.WaitGroup
-	for i, run := range runs {
-		wg.Go(func() { errs[i] = run() })
-	}
-	go func() { wg.Wait(); close(done) }()
-	_, err := w.window(ctx, phase, 0, false, done)
-	if err != nil {
-		for _, c := range conns {
-			c.close()
-		}
-	}
-	<-done
-	return firstError(append([]error{err}, errs...)...)
 }

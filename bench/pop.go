@@ -239,7 +239,7 @@ func (o *DrainOptions) poppers(ctx context.Context, at []endpoint, want int64) (
 		if err != nil {
 			return list, err
 		}
-		list = append(list, &popper{o: o, group: group, broker: "bench", addr: e.addr, pop: t, left: left, reader: reader{conn: c, codes: newRefusals()}})
+		list = append(list, &popper{o: o, group: group, broker: "bench", addr: e.addr, pop: t, left: left, reader: newReader(c)})
 		if i >= len(at) {
 			continue
 		}
@@ -284,12 +284,11 @@ func (o *DrainOptions) popRound(ctx context.Context, at []endpoint, r *Report, o
 	if err != nil {
 		return err
 	}
-	var readers []*reader
-	var runs []func() error
+	readers := newReaders("pop", want)
 	for _, p := range poppers {
-		readers, runs = append(readers, &p.reader), append(runs, p.run)
+		readers.Add(p.Reader, p.conn.close, p.run)
 	}
-	if err := r.readAll(ctx, "pop", o.ServerPID, readers, runs, watcher{observe: observe, want: want}); err != nil {
+	if err := readers.measure(ctx, r, o.ServerPID, observe); err != nil {
 		return err
 	}
 	repeats := int64(0)

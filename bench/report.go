@@ -124,6 +124,13 @@ func (r refusals) note(code int32, frame []byte) {
 	}
 }
 
+// noteRemark counts an answer that said why.
+func (r refusals) noteRemark(code int32, why string) {
+	if r.counts[code]++; r.counts[code] == 1 {
+		r.remarks[code] = why
+	}
+}
+
 // first returns one of the refusals as an error, nil when there are none.
 func (r refusals) first() error {
 	for code := range r.counts {

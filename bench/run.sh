@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/workloads.sh"
 results=$out/apogee; rm -rf "$results"; mkdir -p "$results"
 work=$(mktemp -d "$out/work.XXXXXX"); pid=
-trap 'stop_apogee; rm -rf "$work"' EXIT
+trap 'stop_server; rm -rf "$work"' EXIT
 apogee_mode apogee-sync SYNC_FLUSH
 apogee_mode apogee-async ASYNC_FLUSH
 echo

@@ -7,7 +7,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/workloads.sh"
 mkdir -p "$out"; work=$(mktemp -d "$out/work.XXXXXX"); pid=
-cleanup() { [ -z "$pid" ] || stop_apogee; rm -rf "$work"; }
+cleanup() { [ -z "$pid" ] || stop_server; rm -rf "$work"; }
 trap cleanup EXIT
 
 ready_after_kill() { # ready_after_kill WHAT
@@ -26,7 +26,7 @@ rate() { "$bin" bench send --namesrv "$namesrv" --pid "$pid" "$@" | sed -n 's/  
 start_apogee "$work/log-size"
 rate --count "${SCALE_LOG_MESSAGES:-4800000}" --warmup 0s
 for round in 1 2 3; do ready_after_kill "$(du -sh "$work/log-size/data/store/commitlog" | cut -f1) of log"; done
-stop_apogee; rm -rf "$work/log-size"
+stop_server; rm -rf "$work/log-size"
 
 start_apogee "$work/queues"
 echo "16 queues: $(rate --topic ScaleFew --queues 16 --duration "${seconds}s")"

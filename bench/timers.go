@@ -47,7 +47,7 @@ func (o *EndToEndOptions) workload() string {
 }
 
 // due returns the moment of a message that is to be sent at an instant of the schedule, ms since 1970: not before its delay is over.
-func (r *run) due(at time.Duration) int64 {
+func (r *Run) due(at time.Duration) int64 {
 	return r.epoch.Add(at+r.delay+time.Millisecond-1).UnixNano() / int64(time.Millisecond)
 }
 
@@ -60,11 +60,11 @@ func (o *EndToEndOptions) fillPending(ctx context.Context, at []endpoint, observ
 		Target: o.Target, Connections: 16, InFlight: 128, SizeBytes: o.SizeBytes, Batch: 1, Count: o.Pending,
 		deliver: spread{time.Now().Add(pendingFrom).UnixMilli(), pendingSpan.Milliseconds()},
 	}
-	f, err := newFleet(ctx, &send, at)
+	f, err := newFleet(ctx, &send, send.remoting(at))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.close() }()
+	defer f.close()
 	f.start()
 	_, err = watcher{observe: observe, counter: f.sent, want: o.Pending}.window(ctx, "pending", 0, false, f.done)
 	f.stop()

@@ -1,7 +1,7 @@
 # The table of workloads, and how Apogee is started for them. Sourced by run.sh and peers.sh.
 #
 #   BENCH_SECONDS   length of each measurement (10); anything shorter also shrinks the backlog that is drained
-#   BENCH_FILL      messages of the backlog (2000000)
+#   BENCH_FILL      messages of the backlog (2000000; they take 3 GB of disk)
 #   BENCH_RATES     rates of the end to end workloads, messages per second
 #   BENCH_OUT       where the results go (bench/out)
 #   BENCH_CASES     which workloads, a regular expression for their names (all)
@@ -11,7 +11,10 @@ bin=${APOGEE_BIN:-$root/bin/apogee}
 seconds=${BENCH_SECONDS:-10}
 if [ "$seconds" -lt 10 ]; then fill=${BENCH_FILL:-200000}; else fill=${BENCH_FILL:-2000000}; fi
 out=${BENCH_OUT:-$root/bench/out}
+mkdir -p "$out"
 [ -x "$bin" ] || { echo "no binary at $bin: run make build, or set APOGEE_BIN" >&2; exit 1; }
+
+bench=("$bin" bench) # what runs a workload; peers.sh has another for servers that do not speak RocketMQ's protocol
 
 # measure DIR CASE WORKLOAD FLAGS...: one line for people, DIR/CASE.json for the table.
 measure() {
@@ -19,7 +22,7 @@ measure() {
   [[ $name =~ ${BENCH_CASES:-.} ]] || return 0
   mkdir -p "$dir"
   printf '%-14s %-16s ' "$(basename "$dir")" "$name" >&2
-  if "$bin" bench "$@" --json > "$dir/$name.part" 2> "$dir/$name.err"; then
+  if "${bench[@]}" "$@" --json > "$dir/$name.part" 2> "$dir/$name.err"; then
     mv "$dir/$name.part" "$dir/$name.json"; rm -f "$dir/$name.err"
     sed -n 's/^  "rate_per_second": \([0-9]*\).*/\1 messages\/s/p' "$dir/$name.json" >&2
   else
@@ -74,24 +77,38 @@ start_apogee() {
   "$bin" start --dir "$dir/data" --listen 127.0.0.1 --broker-port "$base" --ha-port $((base + 1)) --namesrv-port $((base + 2)) \
     --admin-port $((base + 3)) --proxy-port $((base + 4)) --grpc-port $((base + 5)) --console-port $((base + 6)) "$@" > "$dir/log" 2>&1 &
   pid=$!
-  until "$bin" bench send --namesrv "$namesrv" --topic BenchFirst --connections 1 --in-flight 1 --count 1 --warmup 0s > "$dir/first" 2>&1; do
-    kill -0 "$pid" 2> /dev/null || { echo "apogee start failed:" >&2; cat "$dir/log" >&2; return 1; }
-    [ $(($(date +%s%N) - began)) -lt 30000000000 ] || { cat "$dir/first" >&2; return 1; }
+  first_send "$pid" "$began" "$dir" --namesrv "$namesrv"
+}
+
+# first_send PID BEGAN DIR TARGET-FLAGS...: waits until a server takes a message, and says how long that took since BEGAN (ns) and
+# what memory the process takes idle. DIR/log has what the server says.
+first_send() {
+  local p=$1 began=$2 dir=$3; shift 3
+  until "${bench[@]}" send "$@" --topic BenchFirst --connections 1 --in-flight 1 --count 1 --warmup 0s > "$dir/first" 2>&1; do
+    kill -0 "$p" 2> /dev/null || { echo "the server has ended:" >&2; cat "$dir/log" >&2; return 1; }
+    [ $(($(date +%s%N) - began)) -lt 120000000000 ] || { cat "$dir/first" "$dir/log" >&2; return 1; }
     sleep 0.02
   done
   echo "start to first send: $((($(date +%s%N) - began) / 1000000)) ms" >&2
-  if [ -r "/proc/$pid/status" ]; then sleep 2; echo "idle RSS: $(awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status") MiB" >&2; fi
+  if [ -r "/proc/$p/status" ]; then sleep 2; echo "idle RSS: $(awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$p/status") MiB" >&2; fi
 }
 
-stop_apogee() { kill "$pid" 2> /dev/null || true; wait "$pid" 2> /dev/null || true; pid=; }
+# need_disk: a server's directory grows by what all workloads send, and goes before the next server starts.
+need_disk() {
+  local need=$((fill * 3 / 2048 + seconds * 1000)) free
+  free=$(df -Pm "$out" | awk 'NR == 2 {print $4}')
+  [ "$free" -gt "$need" ] || { echo "$out has $free MiB free, and $need are wanted: set BENCH_OUT, or less BENCH_FILL or BENCH_SECONDS" >&2; return 1; }
+}
+
+stop_server() { kill "$pid" 2> /dev/null || true; wait "$pid" 2> /dev/null || true; pid=; }
 
 # apogee_mode NAME FLUSH-TYPE: all workloads on a fresh directory.
 apogee_mode() {
   local name=$1 dir=$work/$1
-  mkdir -p "$dir"; echo "flushDiskType=$2" > "$dir/broker.conf"
+  need_disk; mkdir -p "$dir"; echo "flushDiskType=$2" > "$dir/broker.conf"
   start_apogee "$dir" --conf "$dir/broker.conf"
   sends "$results/$name" 1s --namesrv "$namesrv" --pid "$pid"
   consumes "$results/$name" 2 1 --namesrv "$namesrv" --pid "$pid"
   transactions "$results/$name" 1s --namesrv "$namesrv" --pid "$pid"
-  stop_apogee; rm -rf "$dir"
+  stop_server; rm -rf "$dir"
 }
