@@ -29,7 +29,7 @@ type topic struct {
 
 func newClient(t *bench.Target, opts ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append(opts, kgo.SeedBrokers(t.Broker), kgo.DefaultProduceTopic(t.Topic), kgo.ProducerLinger(0),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordRetries(0), kgo.MetadataMinAge(100*time.Millisecond))...)
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordDeliveryTimeout(answerTimeout), kgo.MetadataMinAge(100*time.Millisecond))...)
 }
 
 // readyTopic makes the topic if there is none, and waits until its partitions have a leader.
