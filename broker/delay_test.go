@@ -21,7 +21,6 @@ import (
 	"github.com/apogeemq/apogee/store"
 	"github.com/apogeemq/apogee/store/commitlog"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/google/go-cmp/cmp"
 )
 
 // delayNode is a broker in memory, without connections.
@@ -186,39 +185,6 @@ func TestEveryLevelDeliversAtItsTime(t *testing.T) {
 		if got := bodies(n.read("T")); len(got) != 19 || got[17] != "level18" || got[18] != "beyond the last" {
 			t.Fatalf("delivered: %q", got)
 		}
-	})
-}
-
-// A message that waits for its delay keeps its segment; once it is delivered, the segment goes.
-func TestRetentionStopsAtWhatWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		levels := delay.Levels{time.Second, 10 * time.Minute}
-		n := startRetainingNode(t, vfs.NewMem(), levels, store.Retention{BytesMax: 512 << 10})
-		fill := func() {
-			for i := range 40 {
-				n.mustSend("T", 0, fmt.Sprint(i, strings.Repeat("x", 100<<10)))
-			}
-			time.Sleep(15 * time.Second)
-		}
-		fill()
-		waiting := n.mustSend("Late", 2, "late")
-		n.mustSend("Late", 1, "soon")
-		for range 8 {
-			fill()
-		}
-		if first := n.store.Log().First(); first == 0 || first > waiting {
-			t.Errorf("the log begins at %d, and a message at %d waits", first, waiting)
-		}
-		time.Sleep(10 * time.Minute)
-		if diff := cmp.Diff([]string{"late"}, bodies(n.read("Late"))); diff != "" {
-			t.Error(diff)
-		}
-		fill()
-		fill()
-		if first := n.store.Log().First(); first < waiting {
-			t.Errorf("the log still begins at %d", first)
-		}
-		n.stop()
 	})
 }
 

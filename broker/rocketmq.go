@@ -250,9 +250,13 @@ func ExportRocketMQ(s *store.Store) (files map[string][]byte, lost []string, err
 	if err = errors.Join(err, leaveTransactions(s, f.offsets.Offsets)); err != nil {
 		return nil, nil, err
 	}
-	timers, err := delay.ExportTimers(s)
+	timers, fromLevels, err := delay.ExportTimers(s)
 	if err != nil {
 		return nil, nil, fmt.Errorf("timed messages: %w", err)
+	}
+	if fromLevels > 0 {
+		f.lost = append(f.lost, fmt.Sprintf("that %d messages waited in a delay level until retention took its segment: RocketMQ delivers them as timed messages, "+
+			"with properties that begin with APOGEE_LEVEL_", fromLevels))
 	}
 	return map[string][]byte{
 		delay.FileTimers: timers, fileTopics: protocol.MarshalBody(f.topics), fileGroups: protocol.MarshalBody(f.groups),

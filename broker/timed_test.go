@@ -531,12 +531,12 @@ func listOnce(t *testing.T, property string) {
 		value += time.Now().UnixMilli()
 	}
 	n.mustSendTimed("Late", property, value, "late")
-	due, copied := n.waits()
+	due, _ := n.waits()
 	for tries := 0; ; tries++ {
 		n.fill()
 		time.Sleep(12 * time.Second)
 		synctest.Wait()
-		_, copied = n.waits()
+		_, copied := n.waits()
 		r, _, err := n.store.RecordAt(copied)
 		if err != nil {
 			t.Fatal(err)

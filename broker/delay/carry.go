@@ -133,7 +133,7 @@ func (t *momentsShell) copyAgain(items []timer.Moment) error {
 		}
 	}
 	batch := newDelivery()
-	raw, errs := t.records(items)
+	raw, errs := t.s.records(&t.result, items)
 	for i := range items {
 		err := errs[i]
 		if err == nil {

@@ -84,12 +84,15 @@ func RetiredUnread(r *message.Record) (kind string, changes []store.Mutation) {
 	return KindMoments, []store.Mutation{{Key: timerKey(due, r.PreparedOffset)}}
 }
 
-// NeededFrom is the store's Hold: from which log position on records are still needed by what waits. What waits for a moment before wanted
-// is appended again in the course of time.
+// NeededFrom is the store's Hold: from which log position on records are still needed by what waits. What waits before wanted is appended
+// again in the course of time.
 func (d *Delays) NeededFrom(wanted int64) (int64, error) {
 	delayed, err := d.delayedFrom()
 	if err != nil {
 		return 0, err
+	}
+	if delayed < wanted {
+		d.levels.tell(delayEvent{move: wanted})
 	}
 	timed, offset, err := d.timed.oldest(wanted)
 	if err != nil {

@@ -26,10 +26,12 @@ import (
 // position of what it replaces. That record is also the progress of the level (state kind "delay"), in memory, in the view and in a
 // replay alike: a crash can neither lose a message nor deliver it twice.
 //
+// What still waits when retention takes its segment is moved to rmq_sys_wheel_timer (move.go), where it waits for the same moment.
+//
 // Differences: messages are delivered at their due time, not at the next tenth of a second; when the wall clock is set back, messages
-// wait their delay by the clock that does not jump (from the last start on, if that was later), where RocketMQ delivers them at once. A
-// message whose topic was deleted is delivered all the same, as in RocketMQ: it would hold up its level, and whoever makes the topic again
-// finds it.
+// wait their delay by the clock that does not jump (from the last start on, if that was later; what was moved goes by the wall clock), where
+// RocketMQ delivers them at once. A message whose topic was deleted is delivered all the same, as in RocketMQ: it would hold up its level,
+// and whoever makes the topic again finds it.
 
 // KindLevels of the state: delay level as a decimal number -> offset in its schedule queue, 8 bytes, before which all is delivered.
 const KindLevels = "delay"

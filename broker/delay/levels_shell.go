@@ -25,11 +25,13 @@ type levelsShell struct {
 	refused bool // the last append was; logged once
 }
 
-// delayEvent is the end of a delivery, or news of a queue.
+// delayEvent is the end of a delivery or move, news of a queue, or a wish of retention's.
 type delayEvent struct {
 	effect timer.Effect
 	err    error
-	grown  bool // the queue of the effect's level has grown
+	topics []string // that moved messages are for
+	grown  bool     // the queue of the effect's level has grown
+	move   int64    // log position: what waits before it is to wait elsewhere
 }
 
 func newLevelsShell(d *Delays) (*levelsShell, error) {
@@ -69,12 +71,17 @@ func (l *levelsShell) turn() (worked bool, wake int64) {
 
 func (l *levelsShell) take(e delayEvent) {
 	switch {
+	case e.move > 0:
+		l.moveBefore(e.move)
 	case e.grown: // look finds how far
 		l.levels.Woken(e.effect.Level)
 	case e.err != nil:
 		l.levels.Refused(e.effect, l.s.now())
 	default:
 		l.levels.Stored(e.effect)
+		for _, topic := range e.topics {
+			l.s.c.Count(topic, 1)
+		}
 	}
 }
 
@@ -96,10 +103,14 @@ func (l *levelsShell) perform(e timer.Effect) {
 		if !l.queues[e.Level].Wait(&delayWaiter{l, e}, e.Offset) {
 			l.levels.Woken(e.Level)
 		}
-	case timer.Deliver:
-		if err := l.deliver(e); err != nil {
+	case timer.Deliver, timer.Move:
+		do := l.deliver
+		if e.Action == timer.Move {
+			do = l.move
+		}
+		if err := do(e); err != nil {
 			if !l.refused {
-				l.s.c.Logger.Error("delayed messages cannot be delivered; they are tried again until they can", "level", e.Level+1, "error", err)
+				l.s.c.Logger.Error("delayed messages cannot be delivered or taken along; they are tried again until they can", "level", e.Level+1, "error", err)
 			}
 			l.refused = true
 			l.levels.Refused(e, l.s.now())

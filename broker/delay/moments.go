@@ -91,6 +91,8 @@ func timedDue(r *message.Record) int64 {
 	switch {
 	case !ok || out < 0 || out > math.MaxInt64-timerPrecisionMSMax:
 		return never
+	case moved(r):
+		return out
 	case message.Property(r.Properties, message.PropTimerDelete) != nil:
 		return atOnce
 	}
@@ -132,7 +134,7 @@ func Pending(r *message.Record) (kind string, changes []store.Mutation) {
 
 // waitsFor returns the topic that a record of the timers' topic goes to, empty for a recall.
 func waitsFor(r *message.Record) string {
-	if message.Property(r.Properties, message.PropTimerDelete) != nil {
+	if message.Property(r.Properties, message.PropTimerDelete) != nil && !moved(r) {
 		return ""
 	}
 	return string(message.Property(r.Properties, message.PropRealTopic))
@@ -191,7 +193,7 @@ func (d *Delays) WaitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
 			"the limit is timerLiveBytesMax=%d; send again later, or raise it", d.timed.bytes.Load(), d.c.LiveBytesMax)
 	}
 	start := len(arena)
-	arena = message.AppendWithout(arena, e.Record.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropTimerEnqueue, message.PropCRC)
+	arena = message.AppendWithout(arena, e.Record.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropTimerEnqueue, propMoved, message.PropCRC)
 	arena = message.AppendProperty(arena, message.PropTimerOut, strconv.AppendInt(nil, d.out(at), 10))
 	arena = message.AppendProperty(arena, message.PropRealTopic, e.Record.Topic)
 	arena = message.AppendProperty(arena, message.PropRealQueueID, strconv.AppendInt(nil, int64(e.Record.QueueID), 10))
@@ -204,6 +206,9 @@ func (d *Delays) WaitForMoment(e *store.Entry, arena []byte) ([]byte, error) {
 
 // deliveredTimed appends the properties that a message is delivered with which has waited for its moment.
 func (d *Delays) deliveredTimed(source *message.Record, arena []byte) []byte {
+	if moved(source) {
+		return appendMovedBack(arena, source.Properties)
+	}
 	start := len(arena)
 	arena = message.AppendWithout(arena, source.Properties, message.PropRealTopic, message.PropRealQueueID, message.PropCRC,
 		message.PropTimerEnqueue, message.PropTimerDequeue)

@@ -216,7 +216,7 @@ func (t *momentsShell) perform(due []timer.Moment) {
 // record returns a copy of a record; store.ErrNotFound when there is none any more.
 func (t *momentsShell) record(m timer.Moment) ([]byte, error) {
 	raw := make([]byte, m.Size)
-	return raw, t.read1(raw, m, false)
+	return raw, t.s.read1(&t.result, raw, m, false)
 }
 
 const (
@@ -226,8 +226,8 @@ const (
 	togetherMin = 4
 )
 
-// records returns copies of records, in the order of items, and why one could not be read.
-func (t *momentsShell) records(items []timer.Moment) (raw [][]byte, errs []error) {
+// records returns copies of records, in the order of items, and why one could not be read. What it holds of the log meanwhile is in result.
+func (d *Delays) records(result *store.Result, items []timer.Moment) (raw [][]byte, errs []error) {
 	size, order := 0, make([]int, len(items))
 	for i, m := range items {
 		order[i], size = i, size+int(m.Size)
@@ -243,7 +243,7 @@ func (t *momentsShell) records(items []timer.Moment) (raw [][]byte, errs []error
 		for _, i := range order[first : last+1] {
 			n := items[i].Size
 			raw[i], memory = memory[:n:n], memory[n:]
-			errs[i] = t.read1(raw[i], items[i], last-first+1 < togetherMin)
+			errs[i] = d.read1(result, raw[i], items[i], last-first+1 < togetherMin)
 		}
 		first = last + 1
 	}
@@ -251,15 +251,15 @@ func (t *momentsShell) records(items []timer.Moment) (raw [][]byte, errs []error
 }
 
 // read1 fills raw with a record.
-func (t *momentsShell) read1(raw []byte, m timer.Moment, apart bool) error {
+func (d *Delays) read1(result *store.Result, raw []byte, m timer.Moment, apart bool) error {
 	if apart {
-		return t.s.c.Store.ReadApart(raw, m.Position)
+		return d.c.Store.ReadApart(raw, m.Position)
 	}
-	defer t.result.Release()
-	if err := t.s.c.Store.ReadPosition(&t.result, m.Position, m.Size); err != nil {
+	defer result.Release()
+	if err := d.c.Store.ReadPosition(result, m.Position, m.Size); err != nil {
 		return err
 	}
-	for _, s := range t.result.Slices {
+	for _, s := range result.Slices {
 		raw = raw[copy(raw, s):]
 	}
 	return nil
@@ -269,7 +269,7 @@ func (t *momentsShell) read1(raw []byte, m timer.Moment, apart bool) error {
 // passed over.
 func (t *momentsShell) deliver(due []timer.Moment) error {
 	batch := newDelivery()
-	raw, errs := t.records(due)
+	raw, errs := t.s.records(&t.result, due)
 	var stored, lost []timer.Moment
 	for i, m := range due {
 		err := errs[i]
@@ -378,7 +378,7 @@ func (t *momentsShell) targets(m timer.Moment) (targets []timer.Moment, err erro
 		switch {
 		case string(message.Property(r.Properties, message.PropUniqueKey)) != string(key),
 			string(message.Property(r.Properties, message.PropRealTopic)) != string(topic),
-			message.Property(r.Properties, message.PropTimerDelete) != nil, t.s.out(at+1) != t.s.out(out+1):
+			message.Property(r.Properties, message.PropTimerDelete) != nil, moved(r), t.s.out(at+1) != t.s.out(out+1):
 			return true
 		}
 		target := timer.Moment{Key: timer.Key{Due: timedDue(r), Position: r.PhysicalOffset}, Size: int32(len(raw)), Topic: t.topic(topic)}

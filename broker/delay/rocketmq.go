@@ -177,8 +177,9 @@ func (i *timerImport) flush(kind string) error {
 	return <-done
 }
 
-// ExportTimers appends again what waits, and returns the timercheck by which RocketMQ finds it.
-func ExportTimers(s *store.Store) ([]byte, error) {
+// ExportTimers appends again what waits, and returns the timercheck by which RocketMQ finds it, and how many of the messages waited in a level
+// before.
+func ExportTimers(s *store.Store) (check []byte, fromLevels int, err error) {
 	end, storeTime := s.LastRecord()
 	q := s.Queue(message.TopicTimerWheel, 0)
 	_, offset := q.Bounds()
@@ -196,28 +197,30 @@ func ExportTimers(s *store.Store) ([]byte, error) {
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		all = n < timer.MomentsLoad
-		if err := copyHome(s, q, items); err != nil {
-			return nil, err
+		count, err := copyHome(s, q, items)
+		if err != nil {
+			return nil, 0, err
 		}
+		fromLevels += count
 	}
 	be := binary.BigEndian
 	delivered := (storeTime/timerPrecisionMSMax + 1) * timerPrecisionMSMax // whatever step RocketMQ's wheel has
-	check := be.AppendUint64(nil, uint64(delivered))
+	check = be.AppendUint64(nil, uint64(delivered))
 	check = be.AppendUint64(check, 0)
 	check = be.AppendUint64(check, uint64(offset))
 	check = be.AppendUint64(check, uint64(offset))
-	return append(check, make([]byte, 24)...), nil
+	return append(check, make([]byte, 24)...), fromLevels, nil
 }
 
-// copyHome appends copies of what waits, and waits for them.
-func copyHome(s *store.Store, q *store.Queue, items []timer.Moment) error {
+// copyHome appends copies of what waits, and waits for them. It returns how many waited in a level before.
+func copyHome(s *store.Store, q *store.Queue, items []timer.Moment) (fromLevels int, err error) {
 	for len(items) > 0 {
 		batch, copied, bytes := newDelivery(), 0, 0
 		for ; copied < len(items) && bytes < carryBytesMax; copied++ {
-			_, raw, err := s.RecordAt(items[copied].Position)
+			r, raw, err := s.RecordAt(items[copied].Position)
 			if errors.Is(err, store.ErrNotFound) {
 				continue
 			}
@@ -225,9 +228,11 @@ func copyHome(s *store.Store, q *store.Queue, items []timer.Moment) error {
 				err = batch.addCopy(s, raw, q)
 			}
 			if err != nil {
-				return err
+				return 0, err
 			}
-			bytes += len(raw)
+			if bytes += len(raw); moved(&r) {
+				fromLevels++
+			}
 		}
 		if len(batch.Entries) > 0 {
 			done := make(chan error, 1)
@@ -236,10 +241,10 @@ func copyHome(s *store.Store, q *store.Queue, items []timer.Moment) error {
 				err = <-done
 			}
 			if err != nil {
-				return err
+				return 0, err
 			}
 		}
 		items = items[copied:]
 	}
-	return nil
+	return fromLevels, nil
 }

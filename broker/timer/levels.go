@@ -20,6 +20,8 @@ const (
 	Deliver
 	// Watch asks for Woken once the queue reaches beyond Offset: there is nothing to do at this level before that.
 	Watch
+	// Move asks to store the Count messages from Offset on where each waits for a moment of its own: answer with Stored or Refused.
+	Move
 )
 
 // Effect is what the caller has to do, before the next Step. A step gives at most one for each level.
@@ -49,10 +51,19 @@ const (
 	lookMaxMS = 1000
 	// marksMax is how many marks a level keeps: how finely it knows how long its messages have waited.
 	marksMax = 64
+	// moveMessagesMax bounds one Move, beside batchBytesMax, movePauseMS is the pause between two: at most 1 MiB every 20 ms are moved.
+	moveMessagesMax = 1000
+	movePauseMS     = 20
+	// moveAheadMS: what is due sooner is not moved, nor is anything of levels that are not longer; it goes by itself.
+	moveAheadMS = 10_000
 )
 
 // Levels is the state of all levels.
-type Levels struct{ levels []level }
+type Levels struct {
+	levels []level
+	moving bool  // a Move is not answered yet
+	moveAt int64 // elapsed time before which there is none
+}
 
 type level struct {
 	delay   int64
@@ -68,6 +79,8 @@ type level struct {
 
 	marks  []mark // oldest first
 	waited int64  // messages before this offset have waited their time, whatever the wall clock says
+
+	moveBefore int64 // offset in the queue before which messages are to wait elsewhere
 }
 
 // mark notes that the queue reached to end at some elapsed time.
@@ -94,6 +107,9 @@ func (t *Levels) Woken(i int) { t.levels[i].watched = false }
 // Step. Where it is watched, it has none.
 func (t *Levels) Waiting(i int) bool { return !t.levels[i].watched }
 
+// MoveBefore asks for Moves of what still waits before an offset of the level's queue, as far as that is not due soon.
+func (t *Levels) MoveBefore(i int, offset int64) { t.levels[i].moveBefore = offset }
+
 // Loaded answers Load: the items from first on, which lies behind the effect's offset when nothing is left before it; then there may be
 // no items.
 func (t *Levels) Loaded(e Effect, first int64, items []Item) {
@@ -114,14 +130,17 @@ func (t *Levels) LoadFailed(e Effect, now Time) {
 	l.restUntil = now.Elapsed + refusedPauseMS
 }
 
-// Stored answers Deliver: the messages are where they belong, for good.
+// Stored answers Deliver and Move: the messages are where they belong, for good.
 func (t *Levels) Stored(e Effect) {
+	if e.Action == Move {
+		t.moving = false
+	}
 	l := &t.levels[e.Level]
 	l.messages -= e.Count
 	l.bytes -= e.Bytes
 }
 
-// Refused answers Deliver: from the effect's offset on nothing was stored. The level rests before it tries again.
+// Refused answers Deliver and Move: from the effect's offset on nothing was stored. The level rests before it tries again.
 func (t *Levels) Refused(e Effect, now Time) {
 	t.Stored(e)
 	l := &t.levels[e.Level]
@@ -137,12 +156,58 @@ func (t *Levels) Step(now Time, effects []Effect) ([]Effect, int64) {
 	wake := Never
 	for i := range t.levels {
 		var at int64
+		before := len(effects)
 		effects, at = t.levels[i].step(i, now, effects)
-		if at != Never && (wake == Never || at < wake) {
-			wake = at
+		if len(effects) == before {
+			effects, at = t.move(i, now, effects, at)
 		}
+		wake = sooner(wake, at)
 	}
 	return effects, wake
+}
+
+func sooner(a, b int64) int64 {
+	if a == Never || b != Never && b < a {
+		return b
+	}
+	return a
+}
+
+// move appends a Move of a level that has nothing else to do before wake.
+func (t *Levels) move(i int, now Time, effects []Effect, wake int64) ([]Effect, int64) {
+	l := &t.levels[i]
+	n, bytes := l.movable(now.Wall)
+	if n == 0 || t.moving { // Stored brings the next
+		return effects, wake
+	}
+	if at := max(t.moveAt, l.restUntil); now.Elapsed < at {
+		return effects, sooner(wake, at)
+	}
+	t.moving, t.moveAt = true, now.Elapsed+movePauseMS
+	return append(effects, l.handOut(Move, i, n, bytes)), now.Elapsed
+}
+
+// movable returns how many messages, with how many bytes, make the next Move.
+func (l *level) movable(wall int64) (n, bytes int) {
+	for l.delay > moveAheadMS && n < min(len(l.window), moveMessagesMax) && l.next+int64(n) < l.moveBefore {
+		item := l.window[n]
+		if item.Due <= wall+moveAheadMS || l.next+int64(n) < l.waited || n > 0 && bytes+int(item.Size) > batchBytesMax {
+			break
+		}
+		n++
+		bytes += int(item.Size)
+	}
+	return n, bytes
+}
+
+// handOut takes messages off the window.
+func (l *level) handOut(action Action, i, n, bytes int) Effect {
+	e := Effect{action, i, l.next, n, bytes}
+	l.next += int64(n)
+	l.window = l.window[n:]
+	l.messages += n
+	l.bytes += bytes
+	return e
 }
 
 func (l *level) step(i int, now Time, effects []Effect) ([]Effect, int64) {
@@ -152,12 +217,7 @@ func (l *level) step(i int, now Time, effects []Effect) ([]Effect, int64) {
 	}
 	n, bytes, full := l.due(now.Wall)
 	if n > 0 {
-		effects = append(effects, Effect{Deliver, i, l.next, n, bytes})
-		l.next += int64(n)
-		l.window = l.window[n:]
-		l.messages += n
-		l.bytes += bytes
-		return effects, now.Elapsed
+		return append(effects, l.handOut(Deliver, i, n, bytes)), now.Elapsed
 	}
 	if full {
 		return effects, Never // Stored brings the next

@@ -72,8 +72,8 @@ func (w *world) perform(e Effect) {
 	case Watch:
 		w.say("level %d: watch for offset %d", e.Level, e.Offset)
 		w.watched[e.Level] = true
-	case Deliver:
-		w.say("level %d: deliver %d to %d, %d bytes", e.Level, e.Offset, e.Offset+int64(e.Count)-1, e.Bytes)
+	case Deliver, Move:
+		w.say("level %d: "+map[Action]string{Deliver: "deliver", Move: "move"}[e.Action]+" %d to %d, %d bytes", e.Level, e.Offset, e.Offset+int64(e.Count)-1, e.Bytes)
 		w.inFlight = append(w.inFlight, e)
 	}
 }
@@ -88,6 +88,9 @@ func (w *world) command(line string) error {
 	switch {
 	case scan("put level=%d count=%d size=%d", &a, &b, &c):
 		w.put(int(a), int(b), int32(c))
+	case scan("move level=%d before=%d", &a, &b):
+		w.levels.MoveBefore(int(a), b)
+		w.run()
 	case scan("pass %d ms", &a):
 		w.now.Wall += a
 		w.now.Elapsed += a
@@ -139,6 +142,9 @@ func TestEachMessageOnceInOrderAndNotEarly(t *testing.T) {
 				}
 				for n := range int64(e.Count) {
 					due := w.queues[e.Level][e.Offset+n].Due
+					if e.Action == Move {
+						continue
+					}
 					if waited := w.now.Elapsed - arrived[e.Level][e.Offset+n]; w.now.Wall < due && waited < w.delays[e.Level] {
 						t.Fatalf("seed %d: level %d offset %d is delivered %d ms early", seed, e.Level, e.Offset+n, due-w.now.Wall)
 					}
@@ -149,7 +155,10 @@ func TestEachMessageOnceInOrderAndNotEarly(t *testing.T) {
 		}
 		for range 200 {
 			w.out.Reset()
-			switch r.IntN(10) {
+			switch r.IntN(11) {
+			case 10:
+				level := r.IntN(3)
+				w.levels.MoveBefore(level, r.Int64N(int64(len(w.queues[level]))+1))
 			case 0:
 				w.now.Wall += r.Int64N(200_000) - 100_000
 			case 1, 2, 3, 4:
