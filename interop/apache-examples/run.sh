@@ -81,6 +81,7 @@ kill_all
 
 run tag.Consumer filter.TagFilterConsumer; started tag.Consumer
 run tag.Producer filter.TagFilterProducer; sees tag.Producer 60 60 SEND_OK; sees tag.Consumer 60 40 'Receive New Messages'
+kill_all # the next one uses the same group
 run sql.Consumer filter.SqlFilterConsumer; started sql.Consumer
 run sql.Producer filter.SqlFilterProducer; sees sql.Producer 60 10 SEND_OK; sees sql.Consumer 60 3 'Receive New Messages'
 kill_all
