@@ -67,6 +67,12 @@ churn: ## Go and Java consumers that join, leave and are killed, CHURN_EVENTS=20
 	$(JAVA_WORKER)
 	$(BOTH) CHURN_EVENTS=$(or $(CHURN_EVENTS),200) $(GOTEST) -count=1 -timeout 24h -run TestChurn -v .
 
+.PHONY: apache-examples
+apache-examples: ## RocketMQ's own examples and load generators against bin/apogee; needs the default ports
+	@tools/need-jdk.sh
+	@$(MAKE) --no-print-directory build
+	interop/apache-examples/run.sh
+
 .PHONY: compatibility
 compatibility: ## docs/COMPATIBILITY.md from the results of make test interop (CHECK=-check: compare, write nothing)
 	@cd tools && $(GO) build -o ../bin/ ./compat
