@@ -15,9 +15,16 @@ type Journal struct {
 
 	mu      sync.Mutex        // guards what follows; never held while appending
 	fresh   map[string][]byte // by the entry's key; nil deletes it
-	flying  map[string][]byte // on its way to the log
+	flying  flight
 	waiting []func(error)     // answers that wait for the next record
 	writing bool
+}
+
+// flight is a record on its way.
+type flight struct {
+	changes map[string][]byte
+	number  int
+	placed  bool // it has its place in the log: what is appended now comes behind it
 }
 
 // changesMax bounds the changes in one record.
@@ -43,7 +50,7 @@ func (j *Journal) At(key string) (value []byte, known bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if value, known = j.fresh[key]; !known {
-		value, known = j.flying[key]
+		value, known = j.flying.changes[key]
 	}
 	return value, known
 }
@@ -53,6 +60,9 @@ func (j *Journal) IsFresh(key string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	_, fresh := j.fresh[key]
+	if !fresh && !j.flying.placed {
+		_, fresh = j.flying.changes[key]
+	}
 	return fresh
 }
 
@@ -60,7 +70,7 @@ func (j *Journal) IsFresh(key string) bool {
 func (j *Journal) Overlay(prefix string, entries map[string][]byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, layer := range []map[string][]byte{j.flying, j.fresh} {
+	for _, layer := range []map[string][]byte{j.flying.changes, j.fresh} {
 		for key, value := range layer {
 			if strings.HasPrefix(key, prefix) {
 				entries[key] = value
@@ -85,12 +95,13 @@ func (j *Journal) Record() {
 		return
 	}
 	waiting, changes := j.waiting, j.fresh
-	j.flying, j.fresh, j.waiting, j.writing = changes, nil, nil, true
+	number := j.flying.number + 1
+	j.flying, j.fresh, j.waiting, j.writing = flight{changes: changes, number: number}, nil, nil, true
 	j.mu.Unlock()
 
 	finish := func(err error) {
 		j.mu.Lock()
-		if j.flying, j.writing = nil, false; err != nil { // the next record has them
+		if j.flying.changes, j.writing = nil, false; err != nil { // the next record has them
 			for key, value := range changes {
 				if _, newer := j.fresh[key]; !newer {
 					if j.fresh == nil {
@@ -111,7 +122,13 @@ func (j *Journal) Record() {
 	}
 	if err := j.write(changes, finish); err != nil {
 		finish(err)
+		return
 	}
+	j.mu.Lock()
+	if j.flying.number == number { // finish has not been called long ago
+		j.flying.placed = true
+	}
+	j.mu.Unlock()
 }
 
 // write appends the changes; finish is told of the last record, and that of those before it.

@@ -105,3 +105,25 @@ func TestManyChangesMakeSeveralRecords(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 }
+
+// Whoever appends while a change has no place in the log yet would come before it.
+func TestAChangeIsFreshUntilItHasItsPlace(t *testing.T) {
+	var j *Journal
+	during := map[string]bool{}
+	r := &records{}
+	j = New(func(changes []store.Mutation, done func(error)) error {
+		during[changes[0].Key] = j.IsFresh(changes[0].Key)
+		return r.update(changes, done)
+	}, func(f func()) { f() })
+	j.Put("a", []byte("1"))
+	j.Record()
+	if !during["a"] || j.IsFresh("a") {
+		t.Errorf("a is fresh: %v while it is being appended, %v then", during["a"], j.IsFresh("a"))
+	}
+	j.Put("b", nil)
+	r.confirm(nil)
+	j.Record()
+	if !during["b"] || j.IsFresh("b") {
+		t.Errorf("b is fresh: %v while it is being appended, %v then", during["b"], j.IsFresh("b"))
+	}
+}
