@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -414,6 +415,58 @@ func TestRetentionTakesMessagesAlongThatWait(t *testing.T) {
 			t.Error(diff)
 		}
 		n.wantCount(0)
+		n.stop()
+	})
+}
+
+// crowdedDisk says how much of it is in use.
+type crowdedDisk struct {
+	vfs.FS
+	percent atomic.Uint64
+}
+
+func (d *crowdedDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	used := d.percent.Load()
+	return vfs.DiskUsage{TotalBytes: 100 << 30, UsedBytes: used << 30, AvailBytes: (100 - used) << 30}, nil
+}
+
+// A disk that is beyond the watermark refuses messages; what waits for a moment is taken along all the same, or there would never be room
+// again.
+func TestAFullDiskIsFreedOfWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &crowdedDisk{FS: vfs.NewMem()}
+		disk.percent.Store(50)
+		n := startRetainingNode(t, disk, delay.DefaultLevels(), store.Retention{CleanRatio: 0.85, FullRatio: 0.9, FreeBytes: 50 << 30})
+		due := time.Now().Add(time.Hour).UnixMilli()
+		const count = 50
+		var last message.Record
+		for i := range count {
+			last = n.mustSendTimed("Late", message.PropTimerDeliver, due, fmt.Sprint("late", i))
+		}
+		for range 8 {
+			n.fill()
+			time.Sleep(30 * time.Second)
+		}
+		if n.store.Log().First() > 0 {
+			t.Fatal("retention took what it had room for")
+		}
+		disk.percent.Store(95)
+		n.store.RetainNow()
+		synctest.Wait()
+		if n.store.Writable() == nil {
+			t.Fatal("messages are taken on a full disk")
+		}
+		time.Sleep(5 * time.Minute)
+		if first := n.store.Log().First(); first <= last.PhysicalOffset {
+			t.Errorf("the log begins at %d, the last message that waits was sent to %d", first, last.PhysicalOffset)
+		}
+		n.wantCount(count)
+		disk.percent.Store(50)
+		time.Sleep(time.Until(time.UnixMilli(due)) + time.Minute)
+		synctest.Wait()
+		if got := len(n.read("Late")); got != count {
+			t.Errorf("%d of %d came", got, count)
+		}
 		n.stop()
 	})
 }

@@ -515,6 +515,15 @@ func (s *Store) Append(b *Batch) error {
 	return s.log.Append(b)
 }
 
+// AppendCopies appends messages whose originals stand before what retention wants to remove. They are taken while others are refused for
+// want of space: nothing would ever make room otherwise.
+func (s *Store) AppendCopies(b *Batch) error {
+	if s.refused.Load() == nil {
+		return s.Append(b)
+	}
+	return s.appendState(b)
+}
+
 // takesMessages returns why no message is taken, nil if one is.
 func (s *Store) takesMessages() error {
 	if refused := s.refused.Load(); refused != nil {

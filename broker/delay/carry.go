@@ -144,7 +144,7 @@ func (t *momentsShell) copyAgain(items []timer.Moment) error {
 			return err
 		}
 	}
-	t.carry.busy = true
+	t.carry.busy, batch.frees = true, true
 	err := batch.append(t.s.c.Store, KindMoments, waitEnds(items), func(err error) {
 		t.tell(func() {
 			letGo(err)

@@ -83,6 +83,7 @@ type delivery struct {
 	arena []byte
 	topic []byte // that the message goes to which was added last; empty where that cannot be read
 	last  store.WithState
+	frees bool // so that retention can remove what it was copied from
 }
 
 var deliveries = sync.Pool{New: func() any { return new(delivery) }}
@@ -91,7 +92,7 @@ var deliveries = sync.Pool{New: func() any { return new(delivery) }}
 func newDelivery() *delivery {
 	d := deliveries.Get().(*delivery)
 	clear(d.Entries)
-	d.Entries, d.arena = d.Entries[:0], d.arena[:0]
+	d.Entries, d.arena, d.frees = d.Entries[:0], d.arena[:0], false
 	return d
 }
 
@@ -120,6 +121,9 @@ func (d *delivery) append(s *store.Store, kind string, changes []store.Mutation,
 	d.Done = func(_ *store.Batch, err error) {
 		deliveries.Put(d)
 		done(err)
+	}
+	if d.frees {
+		return s.AppendCopies(&d.Batch)
 	}
 	return s.Append(&d.Batch)
 }

@@ -16,7 +16,7 @@ type Journal struct {
 	mu      sync.Mutex        // guards what follows; never held while appending
 	fresh   map[string][]byte // by the entry's key; nil deletes it
 	flying  flight
-	waiting []func(error)     // answers that wait for the next record
+	waiting []func(error) // answers that wait for the next record
 	writing bool
 }
 

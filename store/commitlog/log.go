@@ -72,7 +72,7 @@ var (
 	ErrStopped = errors.New("the log takes no more records")
 	// ErrNoSpace: the next segment cannot be made. Appends resume by themselves once it can.
 	ErrNoSpace = errors.New("no space for the next segment of the log")
-	// ErrTooLarge: the record would not fit into a segment, or the batch is larger than 32 MiB.
+	// ErrTooLarge: the record would not fit into a segment, its properties are longer than a record can hold, or the batch is larger than 32 MiB.
 	ErrTooLarge = errors.New("too large for the log")
 	// ErrGone: the position lies before the log's first record: retention has removed it.
 	ErrGone = errors.New("the log does not hold this position any more")
@@ -227,6 +227,9 @@ func (l *Log) AppendQuietly(b *Batch) error {
 	b.size = 0
 	for i := range b.Entries {
 		e := &b.Entries[i]
+		if n := e.Record.EncodedPropertiesSize(); n > message.MaxPropertiesSize { // its length would not fit: nobody could read the record
+			return fmt.Errorf("%w: a record with %d bytes of properties, %d are possible", ErrTooLarge, n, message.MaxPropertiesSize)
+		}
 		e.Size = int32(e.Record.EncodedSize())
 		b.size += int64(e.Size)
 		if int64(e.Size) > l.o.SegmentBytes-message.BlankHeaderSize {
