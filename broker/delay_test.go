@@ -82,7 +82,7 @@ func (n *delayNode) send(topic string, level int, body string, done func(positio
 		done(0, err)
 		return
 	}
-	p := message.AppendProperty(nil, message.PropUniqueKey, []byte("id-"+body))
+	p := message.AppendProperty(nil, message.PropUniqueKey, []byte("id-"+body[:min(len(body), 100)]))
 	p = message.AppendProperty(p, message.PropTags, []byte("blue"))
 	e := n.store.EntryFor(message.Record{
 		Topic: t.name, Body: []byte(body), Properties: p, BornHost: testHost, StoreHost: testHost, BornTime: 1234, Flag: 7,
