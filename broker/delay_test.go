@@ -245,7 +245,7 @@ func TestCrashesLoseAndDoubleNothing(t *testing.T) {
 
 func crashDelays(t *testing.T, r *rand.Rand) {
 	levels := delay.Levels{0, 30 * time.Millisecond, 200 * time.Millisecond}
-	fs := vfs.NewCrashableMem()
+	fs := newCrashFS()
 	acknowledged := map[string]bool{}
 	sent := 0
 	for range 8 {

@@ -24,7 +24,7 @@ import (
 type popClient struct {
 	t      testing.TB
 	n      *delayNode
-	fs     *vfs.MemFS
+	fs     crashFS
 	random *rand.Rand
 	sent   int
 	acked  map[string]bool      // answered
@@ -205,7 +205,7 @@ func (c *popClient) state() map[string]string {
 func TestCrashesLoseNothingThatIsPopped(t *testing.T) {
 	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
-			c := &popClient{t: t, fs: vfs.NewCrashableMem(), random: rand.New(rand.NewPCG(seed, 5)), acked: map[string]bool{}, until: map[string]time.Time{}}
+			c := &popClient{t: t, fs: newCrashFS(), random: rand.New(rand.NewPCG(seed, 5)), acked: map[string]bool{}, until: map[string]time.Time{}}
 			c.start()
 			for range 300 {
 				switch n := c.random.IntN(20); {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -86,7 +85,7 @@ func (c *popClient) reviving(popped int64) {
 // What RocketMQ popped and was not acknowledged comes in its time, once; receipts of RocketMQ are worth as much as ours.
 func TestDeliveriesThatRocketMQLeftOpenAreTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &popClient{t: t, fs: vfs.NewMem()}
+		c := &popClient{t: t, fs: newCrashFS()}
 		leave := func(offsets string) (files map[string][]byte) {
 			c.n.Broker.Stop()
 			files, _, err := ExportRocketMQ(c.n.store)

@@ -231,7 +231,7 @@ func TestCrashesLoseAndDoubleNoTimedMessage(t *testing.T) {
 	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
 			c := &timedCrasher{
-				t: t, random: rand.New(rand.NewPCG(seed, 4)), fs: vfs.NewCrashableMem(),
+				t: t, random: rand.New(rand.NewPCG(seed, 4)), fs: newCrashFS(),
 				acknowledged: map[string]bool{}, recalled: map[string]bool{}, seen: map[int64]string{},
 			}
 			if seed%2 == 1 {
@@ -246,7 +246,7 @@ func TestCrashesLoseAndDoubleNoTimedMessage(t *testing.T) {
 type timedCrasher struct {
 	t         *testing.T
 	random    *rand.Rand
-	fs        *vfs.MemFS
+	fs        crashFS
 	retention store.Retention
 	n         *delayNode
 	sent      int
