@@ -419,6 +419,30 @@ func TestRetentionTakesMessagesAlongThatWait(t *testing.T) {
 	})
 }
 
+// What waits is longer than the log may be: it is written again as the log grows, not over and over while nothing else is sent.
+func TestWhatWaitsIsNotWrittenOverAndOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startRetainingNode(t, vfs.NewMem(), delay.DefaultLevels(), store.Retention{BytesMax: 512 << 10})
+		const count, rounds = 40, 8
+		due := time.Now().Add(time.Hour).UnixMilli()
+		for i := range count {
+			n.mustSendTimed("Late", message.PropTimerDeliver, due, fmt.Sprint("late", i, strings.Repeat("x", 25<<10)))
+		}
+		for range rounds {
+			n.fill()
+			time.Sleep(time.Minute)
+		}
+		if _, end := n.store.Find(message.TopicTimerWheel, 0).Bounds(); end < 2*count || end > (rounds+4)*count {
+			t.Errorf("%d messages were written %d times in all", count, end)
+		}
+		if first, end := n.store.Log().Bounds(); end-first > 5<<20 {
+			t.Errorf("the log has %d bytes", end-first)
+		}
+		n.wantCount(count)
+		n.stop()
+	})
+}
+
 // crowdedDisk says how much of it is in use.
 type crowdedDisk struct {
 	vfs.FS

@@ -85,20 +85,23 @@ func RetiredUnread(r *message.Record) (kind string, changes []store.Mutation) {
 }
 
 // NeededFrom is the store's Hold: from which log position on records are still needed by what waits. What waits before wanted is appended
-// again in the course of time.
+// again in the course of time, unless that is most of the log: it would be written more often than it makes room, and the log becomes longer
+// instead.
 func (d *Delays) NeededFrom(wanted int64) (int64, error) {
 	delayed, err := d.delayedFrom()
 	if err != nil {
 		return 0, err
 	}
-	if delayed < wanted {
+	log := d.c.Store.Log()
+	rewrite := d.timed.bytes.Load() <= (log.Confirmed()-log.First())/2
+	if delayed < wanted && rewrite {
 		d.levels.tell(delayEvent{move: wanted})
 	}
 	timed, offset, err := d.timed.oldest(wanted)
 	if err != nil {
 		return 0, err
 	}
-	if timed < wanted {
+	if timed < wanted && rewrite {
 		d.timed.tell(func() {
 			if c := &d.timed.carry; !c.busy && c.before == 0 {
 				c.before, c.next = wanted, offset

@@ -126,6 +126,7 @@ func (l *levelsShell) move(e timer.Effect) error {
 		l.tell(delayEvent{effect: e})
 		return nil
 	}
+	batch.frees = true
 	return batch.append(l.s.c.Store, KindLevels, []store.Mutation{Progress(int32(e.Level), last+1)},
 		func(err error) { l.tell(delayEvent{effect: e, err: err, topics: topics}) })
 }
