@@ -20,6 +20,7 @@ import (
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
 	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -245,7 +246,7 @@ func TestCrashesLoseAndDoubleNothing(t *testing.T) {
 
 func crashDelays(t *testing.T, r *rand.Rand) {
 	levels := delay.Levels{0, 30 * time.Millisecond, 200 * time.Millisecond}
-	fs := newCrashFS()
+	fs := crashfs.New()
 	acknowledged := map[string]bool{}
 	sent := 0
 	for range 8 {

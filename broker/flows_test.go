@@ -13,6 +13,7 @@ import (
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/server"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -141,7 +142,7 @@ func (n *node) offset() int64 {
 }
 
 func TestAnsweredCommitSurvivesACrash(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := crashfs.New()
 	n := startConfig(t, testConfig(fs))
 	n.send(sendFields, "kept")
 	if got := n.offset(); got != -1 {
@@ -173,7 +174,7 @@ func TestAnsweredCommitSurvivesACrash(t *testing.T) {
 func TestADeletedTopicLeavesNoOffsets(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for round := range 20 {
-		fs := vfs.NewCrashableMem()
+		fs := crashfs.New()
 		n := startConfig(t, testConfig(fs))
 		n.send(sendFields, "m")
 		n.group("G")
@@ -218,7 +219,7 @@ func (n *node) lock(client string) string {
 }
 
 func TestOneWayCommitsAreRecordedSoon(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := crashfs.New()
 	n := startConfig(t, testConfig(fs))
 	n.send(sendFields, "m")
 	n.group("G")

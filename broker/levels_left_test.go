@@ -13,6 +13,7 @@ import (
 	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/store"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
@@ -104,7 +105,7 @@ func TestMovedMessagesGoToRocketMQAndBack(t *testing.T) {
 // cut is what a power cut before some operation of the file system leaves.
 type cut struct {
 	operation    string
-	fs           crashFS
+	fs           crashfs.FS
 	acknowledged map[string]bool
 }
 
@@ -157,7 +158,7 @@ func TestAPowerCutAtAnyOperationLosesAndDoublesNothingThatIsMoved(t *testing.T) 
 
 // moveAndCut sends messages to a level, has them moved, and cuts the power meanwhile.
 func moveAndCut(t *testing.T, every int) (cuts []cut) {
-	disk := newCrashFS()
+	disk := crashfs.New()
 	var mu sync.Mutex // guards the cuts and
 	operations, acknowledged := 0, map[string]bool{}
 	n := startRetainingNode(t, errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {

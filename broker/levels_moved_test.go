@@ -14,6 +14,7 @@ import (
 	"github.com/apogeemq/apogee/broker/delay"
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/store"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 )
@@ -184,7 +185,7 @@ func TestRetentionStopsAtLevelsBeyondTimerLiveBytesMax(t *testing.T) {
 func TestCrashesLoseAndDoubleNothingThatIsMoved(t *testing.T) {
 	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
-			c := &movedCrasher{t: t, random: rand.New(rand.NewPCG(seed, 6)), fs: newCrashFS(), acknowledged: map[string]int64{}, seen: map[int64]string{}}
+			c := &movedCrasher{t: t, random: rand.New(rand.NewPCG(seed, 6)), fs: crashfs.New(), acknowledged: map[string]int64{}, seen: map[int64]string{}}
 			c.run()
 		})
 	}
@@ -195,7 +196,7 @@ var movedLevels = delay.Levels{time.Second, 12 * time.Second, 40 * time.Second, 
 type movedCrasher struct {
 	t      *testing.T
 	random *rand.Rand
-	fs     crashFS
+	fs     crashfs.FS
 	n      *delayNode
 	sent   int
 	moves  int64 // records of the timers' topic

@@ -16,6 +16,7 @@ import (
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
 	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 )
@@ -24,7 +25,7 @@ import (
 type popClient struct {
 	t      testing.TB
 	n      *delayNode
-	fs     crashFS
+	fs     crashfs.FS
 	random *rand.Rand
 	sent   int
 	acked  map[string]bool      // answered
@@ -205,7 +206,7 @@ func (c *popClient) state() map[string]string {
 func TestCrashesLoseNothingThatIsPopped(t *testing.T) {
 	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
-			c := &popClient{t: t, fs: newCrashFS(), random: rand.New(rand.NewPCG(seed, 5)), acked: map[string]bool{}, until: map[string]time.Time{}}
+			c := &popClient{t: t, fs: crashfs.New(), random: rand.New(rand.NewPCG(seed, 5)), acked: map[string]bool{}, until: map[string]time.Time{}}
 			c.start()
 			for range 300 {
 				switch n := c.random.IntN(20); {

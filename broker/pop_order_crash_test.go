@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/store/crashfs"
 )
 
 // orderedClient pops topic T in order for group O and acknowledges one message after another, as a consumer does.
@@ -116,7 +117,7 @@ func (c *orderedClient) crash() {
 func TestCrashesKeepTheOrderOfWhatIsPopped(t *testing.T) {
 	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
-			c := &orderedClient{popClient: &popClient{t: t, fs: newCrashFS(), random: rand.New(rand.NewPCG(seed, 6))}}
+			c := &orderedClient{popClient: &popClient{t: t, fs: crashfs.New(), random: rand.New(rand.NewPCG(seed, 6))}}
 			c.start()
 			for range 300 {
 				switch n := c.random.IntN(20); {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -85,7 +86,7 @@ func (c *popClient) reviving(popped int64) {
 // What RocketMQ popped and was not acknowledged comes in its time, once; receipts of RocketMQ are worth as much as ours.
 func TestDeliveriesThatRocketMQLeftOpenAreTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &popClient{t: t, fs: newCrashFS()}
+		c := &popClient{t: t, fs: crashfs.New()}
 		leave := func(offsets string) (files map[string][]byte) {
 			c.n.Broker.Stop()
 			files, _, err := ExportRocketMQ(c.n.store)

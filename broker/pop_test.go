@@ -9,6 +9,7 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/protocol"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 )
@@ -228,7 +229,7 @@ func TestLongPropertiesComeAgain(t *testing.T) {
 
 // More deliveries than are kept in memory are acknowledged, and come again, after a crash too.
 func TestManyDeliveriesAtOnce(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := crashfs.New()
 	n := startConfig(t, testConfig(fs))
 	const count = 1300
 	for i := range count {

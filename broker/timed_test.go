@@ -21,6 +21,7 @@ import (
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/store"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 )
@@ -231,7 +232,7 @@ func TestCrashesLoseAndDoubleNoTimedMessage(t *testing.T) {
 	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
 			c := &timedCrasher{
-				t: t, random: rand.New(rand.NewPCG(seed, 4)), fs: newCrashFS(),
+				t: t, random: rand.New(rand.NewPCG(seed, 4)), fs: crashfs.New(),
 				acknowledged: map[string]bool{}, recalled: map[string]bool{}, seen: map[int64]string{},
 			}
 			if seed%2 == 1 {
@@ -246,7 +247,7 @@ func TestCrashesLoseAndDoubleNoTimedMessage(t *testing.T) {
 type timedCrasher struct {
 	t         *testing.T
 	random    *rand.Rand
-	fs        crashFS
+	fs        crashfs.FS
 	retention store.Retention
 	n         *delayNode
 	sent      int

@@ -13,6 +13,7 @@ import (
 	"github.com/apogeemq/apogee/protocol"
 	"github.com/apogeemq/apogee/remoting"
 	"github.com/apogeemq/apogee/server"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -163,8 +164,8 @@ func crashConfig(fs vfs.FS, checks int32) server.Config {
 }
 
 // crashRounds has producers run transactions, so many each, beside what also starts, and the broker crash; it returns what is left.
-func crashRounds(t *testing.T, r *rand.Rand, checks int32, most int, also func(*node, *ledger, int, *sync.WaitGroup)) (*vfs.MemFS, *ledger) {
-	fs, known := vfs.NewCrashableMem(), &ledger{entries: map[string]*transactionEntry{}, most: most}
+func crashRounds(t *testing.T, r *rand.Rand, checks int32, most int, also func(*node, *ledger, int, *sync.WaitGroup)) (crashfs.FS, *ledger) {
+	fs, known := crashfs.New(), &ledger{entries: map[string]*transactionEntry{}, most: most}
 	for round := range 5 {
 		n := startConfig(t, crashConfig(fs, checks))
 		n.group("G")

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -21,7 +22,7 @@ const sectorBytes = 512
 // them, each sector's at random. A segment's file in the MemFS holds only its number, so that renames, and losing them, are the MemFS's.
 type testDisk struct {
 	vfs.FS
-	mem *vfs.MemFS
+	mem crashfs.FS
 
 	hook  atomic.Pointer[func(op string) error]
 	stale []byte // what new segments hold, for recycled ones; nil: zeros
@@ -37,10 +38,10 @@ type sectors struct {
 }
 
 func newTestDisk() *testDisk {
-	return diskOn(vfs.NewCrashableMem(), map[uint64]*sectors{})
+	return diskOn(crashfs.New(), map[uint64]*sectors{})
 }
 
-func diskOn(mem *vfs.MemFS, segments map[uint64]*sectors) *testDisk {
+func diskOn(mem crashfs.FS, segments map[uint64]*sectors) *testDisk {
 	d := &testDisk{mem: mem, segments: segments}
 	d.FS = &testNames{mem, d}
 	return d

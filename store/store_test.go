@@ -13,6 +13,7 @@ import (
 
 	"github.com/apogeemq/apogee/message"
 	"github.com/apogeemq/apogee/store/commitlog"
+	"github.com/apogeemq/apogee/store/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -180,7 +181,7 @@ func TestViewIsRebuiltEqualWhenDeleted(t *testing.T) {
 
 func TestAcknowledgedMessagesSurviveACrash(t *testing.T) {
 	for round := range 20 {
-		mem := vfs.NewCrashableMem()
+		mem := crashfs.New()
 		s, _ := mustOpen(t, memConfig(mem))
 		var acked atomic.Int64
 		var wait sync.WaitGroup
@@ -193,7 +194,7 @@ func TestAcknowledgedMessagesSurviveACrash(t *testing.T) {
 				}
 			})
 		}
-		var clone *vfs.MemFS
+		var clone crashfs.FS
 		var sure [4]int64
 		for acked.Load() < int64(10+round*10) {
 			time.Sleep(50 * time.Microsecond)
