@@ -83,14 +83,14 @@ class DirectoryTest {
 
     @Test
     void aDirectoryOfTheOriginalIsTakenOverAndGivenBack(@TempDir Path dir) throws Exception {
-        passOn(dir, ApogeeProcess::stop);
+        passOn(dir, ApogeeProcess::stop, Deliveries.ONCE);
         assertEquals(List.of(), List.copyOf(twice), "consumed twice");
     }
 
-    /** Messages may come twice, then: offsets are behind. */
+    /** Messages may come twice, then: offsets are behind, and RocketMQ's note of how far it has delivered its delay levels. */
     @Test
     void aDirectoryWhoseOwnersWereKilledLosesNothing(@TempDir Path dir) throws Exception {
-        passOn(dir, ApogeeProcess::kill);
+        passOn(dir, ApogeeProcess::kill, Deliveries.AT_LEAST_ONCE);
     }
 
     /** What waits for its moment waits on whoever has the directory, and comes once; what was recalled does not come. */
@@ -229,12 +229,14 @@ class DirectoryTest {
         return result.getRecallHandle();
     }
 
+    private enum Deliveries { ONCE, AT_LEAST_ONCE }
+
     private interface End {
         void end(ApogeeProcess owner) throws Exception;
     }
 
     /** The original, Apogee and the original again own the directory; each but the last ends as told. */
-    private void passOn(Path dir, End end) throws Exception {
+    private void passOn(Path dir, End end, Deliveries deliveries) throws Exception {
         ApogeeProcess original = MqadminNode.originalIn(dir);
         original.start();
         try {
@@ -294,7 +296,11 @@ class DirectoryTest {
             transactions.shutdown();
             consumer.shutdown();
             DefaultMQAdminExt admin = admin(original);
-            assertEquals(MESSAGES + 1 + 20 + 3 + 5 + 2, messages(admin, TOPIC));
+            long stored = messages(admin, TOPIC);
+            assertTrue(stored >= MESSAGES + 1 + 20 + 3 + 5 + 2, () -> stored + " messages are left");
+            if (deliveries == Deliveries.ONCE) {
+                assertEquals(MESSAGES + 1 + 20 + 3 + 5 + 2, stored);
+            }
             assertTrue(messages(admin, SCHEDULE) >= 3, "delayed messages are gone");
             List<MessageExt> found = admin.queryMessage(TOPIC, "second3", 10, 0, System.currentTimeMillis()).getMessageList();
             assertEquals(List.of("second3"), bodies(found));
