@@ -5,7 +5,7 @@
 #   run.sh              against bin/apogee, on a new directory
 #   run.sh rocketmq     against Apache RocketMQ 5.5.0, to see what it does
 #
-# Needs a JDK >= 11 and Maven, and ports 9876, 10909 and 10911. RMQ_LIB: RocketMQ's jars, where they are fetched already.
+# It wants a machine without other work: some examples give up when a JVM is slow to start. Needs a JDK >= 11 and Maven, and ports 9876, 10909 and 10911. RMQ_LIB: RocketMQ's jars, where they are fetched already.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 server=${1:-apogee}
@@ -107,8 +107,9 @@ sees trace.Producer 60 128 SEND_OK; sees trace.Consumer 60 128 'Receive New Mess
 kill_all
 
 run lmq.Producer lmq.LMQProducer; sees lmq.Producer 60 128 SEND_OK
-run lmq.Push lmq.LMQPushConsumer; run lmq.Pull lmq.LMQPullConsumer; run lmq.Pop lmq.LMQPushPopConsumer
-sees lmq.Push 60 128 'Receive New Messages'; sees lmq.Pull 60 32 'Pull New Messages'; sees lmq.Pop 60 1 'Started\.'
+run lmq.Push lmq.LMQPushConsumer; sees lmq.Push 60 128 'Receive New Messages'
+run lmq.Pull lmq.LMQPullConsumer; sees lmq.Pull 60 32 'Pull New Messages'
+run lmq.Pop lmq.LMQPushPopConsumer; sees lmq.Pop 60 1 'Started\.'
 kill_all
 run ns.Producer namespace.ProducerWithNamespace; sees ns.Producer 60 100 'send success'
 run ns.Push namespace.PushConsumerWithNamespace; sees ns.Push 60 100 'Msg topic is:NAMESPACE_TOPIC'
