@@ -19,7 +19,7 @@ done
 work=$(mktemp -d); node=; programs=(); failed=0
 kill_all() {
   local p
-  for p in "${programs[@]}"; do kill "$p" 2> /dev/null || true; wait "$p" 2> /dev/null || true; done
+  for p in "${programs[@]}"; do kill -9 "$p" 2> /dev/null || true; wait "$p" 2> /dev/null || true; done
   programs=()
 }
 cleanup() {
